@@ -1,0 +1,1 @@
+"""Decides. Pure: no asyncio, no clock (`now` comes in), no randomness of its own, no logging."""

@@ -1,0 +1,1 @@
+"""The contract of Trunkline: messages and gRPC stubs, generated from the .proto files beside them."""
