@@ -1,0 +1,330 @@
+"""Reads one session's server events: what they mean to the caller, and what is still due.
+
+Pure: `now` is monotonic seconds. Keeps no text and no audio, only ids, counts and times.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.core import events as out
+from gateway.core import realtime as wire
+from gateway.core.audio import BY_NAME, PCM_24K, AudioFormat
+from gateway.core.redaction import redact
+
+# How long the server may take to hear that the last audio was speech.
+HEARING_SECONDS: Final = 2.0
+# Silence sent after the caller's last sample, beyond what the server needs to end a turn.
+SILENCE_MARGIN_MS: Final = 300
+CONFIG_EVENT_ID: Final = "tl-config"
+_CONTROL_EVENT_ID: Final = "tl-control-"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTaking:
+    """How turns end, as the session is configured."""
+
+    by_server: bool = True
+    create_response: bool = True
+    interrupt_response: bool = True
+    silence_ms: int = 500
+    input_format: AudioFormat = PCM_24K
+    output_format: AudioFormat = PCM_24K
+    transcribes: bool = False
+
+    @classmethod
+    def of(cls, session: Mapping[str, Any]) -> "TurnTaking":
+        """Read the provider's session object; what it does not name has the provider's default."""
+        audio = session.get("audio") or {}
+        given, made = audio.get("input") or {}, audio.get("output") or {}
+        detection = given.get("turn_detection", {})
+        found = detection or {}
+        return cls(
+            by_server=detection is not None,
+            create_response=found.get("create_response", True) is not False,
+            interrupt_response=found.get("interrupt_response", True) is not False,
+            silence_ms=int(found.get("silence_duration_ms") or 500),
+            input_format=_format(given),
+            output_format=_format(made),
+            transcribes=bool(given.get("transcription")),
+        )
+
+
+def _format(direction: Mapping[str, Any]) -> AudioFormat:
+    return BY_NAME.get((direction.get("format") or {}).get("type", ""), PCM_24K)
+
+
+@dataclass(slots=True)
+class _Answer:
+    id: str
+    created_at: float
+    speech_stopped_at: float | None
+    first_audio_at: float | None = None
+    item_id: str = ""
+    samples: int = 0
+    tool_calls: int = 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Plain counts of one session; read at its end and at scrape time."""
+
+    audio_in_bytes: int = 0
+    audio_out_bytes: int = 0
+    frames_in: int = 0
+    frames_out: int = 0
+    responses: int = 0
+    usage: out.Usage = field(default_factory=out.Usage)
+
+
+class Conversation:
+    """One session's understanding of its server events, in the order in which they come."""
+
+    def __init__(self, turn_taking: TurnTaking) -> None:
+        """Begin with no answer under way."""
+        self.turns = turn_taking
+        self.tally = Tally()
+        # (what it is counted from, seconds) of first audios that nobody has collected yet.
+        self.first_audios: list[tuple[str, float]] = []
+        self._answers: dict[str, _Answer] = {}
+        self._requested: dict[str, None] = {}
+        self._answer_expected = False
+        self._speaking = False
+        self._speech_stopped_at: float | None = None
+        self._unheard_bytes = 0
+        self._hear_until = 0.0
+        self._transcripts_due: set[str] = set()
+        self._numbered = 0
+
+    # From the caller.
+
+    def audio_sent(self, size_bytes: int) -> None:
+        """Record audio that went up."""
+        self._unheard_bytes += size_bytes
+        self.tally.audio_in_bytes += size_bytes
+
+    def stamp(self, event: Mapping[str, Any], cseq: int) -> dict[str, Any]:
+        """Return a client event with an id by which a refusal finds its way back."""
+        self._numbered += 1
+        event_id = str(event.get("event_id") or f"{_CONTROL_EVENT_ID}{cseq}-{self._numbered}")
+        kind = event.get("type")
+        if kind == "response.create":
+            self._requested[event_id] = None
+        elif kind == "input_audio_buffer.commit":
+            self._unheard_bytes = 0
+        return {**event, "event_id": event_id}
+
+    def input_ended(self, now: float) -> bytes:
+        """Record that no more input comes; return the silence that lets the server end the turn."""
+        if not self.turns.by_server or not (self._unheard_bytes or self._speaking):
+            return b""
+        self._hear_until = now + HEARING_SECONDS
+        fmt = self.turns.input_format
+        # Zero is silence in PCM; the G.711 codes for it are not zero.
+        quiet = {"audio/pcmu": b"\xff", "audio/pcma": b"\xd5"}.get(fmt.name, b"\0")
+        return quiet * fmt.size_bytes(self.turns.silence_ms + SILENCE_MARGIN_MS)
+
+    # Questions.
+
+    def is_due(self, now: float) -> bool:
+        """Whether the session still owes its caller something."""
+        return bool(
+            self._answers
+            or self._requested
+            or self._answer_expected
+            or self._speaking
+            or self._transcripts_due
+            or now < self._hear_until
+        )
+
+    # From the server.
+
+    def audio(self, event: wire.AudioDelta, now: float) -> out.OutputAudio:
+        """Turn a piece of speech into the caller's form. The path of every audio frame down."""
+        data = event.audio()
+        answer = self._answers.get(event.response_id)
+        if answer is None:
+            answer = self._begin(event.response_id, now)
+        if answer.first_audio_at is None:
+            self._first_audio(answer, now)
+        if answer.item_id != event.item_id:
+            answer.item_id, answer.samples = event.item_id, 0
+        position = answer.samples
+        answer.samples += len(data) // self.turns.output_format.sample_bytes
+        self.tally.audio_out_bytes += len(data)
+        return out.OutputAudio(data, event.response_id, event.item_id, position)
+
+    def receive(self, event: wire.ServerEvent, now: float) -> Sequence[out.SessionEvent]:
+        """Turn any other typed event into what the caller is told, in order."""
+        match event:
+            case wire.TextDeltaEvent():
+                return (out.TextDelta(event.delta, event.response_id, event.item_id),)
+            case wire.AudioTranscriptDelta():
+                return (out.TranscriptDelta(event.delta, event.response_id, event.item_id),)
+            case wire.ResponseCreatedEvent():
+                return self._response_created(event.response, now)
+            case wire.ResponseDoneEvent():
+                return self._response_done(event.response, now)
+            case wire.FunctionCallDone():
+                return self._tool_call(event)
+            case wire.ItemDoneEvent():
+                item = event.item
+                return (out.ItemDone(item.id, item.type, item.role, item.text),)
+            case wire.ServerError():
+                return (self._error(event.error),)
+            case wire.SessionUpdatedEvent():
+                return (out.SessionUpdated(bytes(event.session).decode()),)
+            case wire.RateLimitsUpdated():
+                return (out.RateLimits(tuple(_limit(x) for x in event.rate_limits)),)
+            case wire.SessionCreated() | wire.AudioDelta():
+                return ()
+            case _:
+                return self._input(event, now)
+
+    def _input(self, event: wire.ServerEvent, now: float) -> Sequence[out.SessionEvent]:
+        match event:
+            case wire.BufferSpeechStarted():
+                self._speaking = True
+                self._hear_until = 0.0
+                started = out.SpeechStarted(event.item_id, event.audio_start_ms)
+                return (*self._interruptions(), started)
+            case wire.BufferSpeechStopped():
+                self._speaking = False
+                self._speech_stopped_at = now
+                return (out.SpeechStopped(event.item_id, event.audio_end_ms),)
+            case wire.BufferCommitted():
+                return self._committed(event.item_id)
+            case wire.TranscriptionDelta():
+                return (out.UserTranscriptDelta(event.delta or "", event.item_id),)
+            case wire.TranscriptionCompleted():
+                self._transcripts_due.discard(event.item_id)
+                return (out.UserTranscript(event.transcript, event.item_id),)
+            case wire.TranscriptionFailed():
+                self._transcripts_due.discard(event.item_id)
+                failure = event.error.code or event.error.type or "failed"
+                return (out.UserTranscript("", event.item_id, failure),)
+        return ()
+
+    def _committed(self, item_id: str) -> Sequence[out.SessionEvent]:
+        self._speaking = False
+        self._unheard_bytes = 0
+        self._hear_until = 0.0
+        self._answer_expected = self.turns.by_server and self.turns.create_response
+        if self.turns.transcribes:
+            self._transcripts_due.add(item_id)
+        return (out.InputCommitted(item_id),)
+
+    def _begin(self, response_id: str, now: float) -> _Answer:
+        stopped_at, self._speech_stopped_at = self._speech_stopped_at, None
+        answer = self._answers[response_id] = _Answer(response_id, now, stopped_at)
+        return answer
+
+    def _first_audio(self, answer: _Answer, now: float) -> None:
+        answer.first_audio_at = now
+        self.first_audios.append(("response_created", now - answer.created_at))
+        if answer.speech_stopped_at is not None:
+            self.first_audios.append(("speech_stopped", now - answer.speech_stopped_at))
+
+    def _response_created(
+        self, response: wire.ResponseObject, now: float
+    ) -> Sequence[out.SessionEvent]:
+        if self._answer_expected:
+            self._answer_expected = False
+        elif self._requested:
+            self._requested.pop(next(iter(self._requested)))
+        self._begin(response.id, now)
+        return (out.ResponseCreated(response.id, response.metadata or {}),)
+
+    def _response_done(
+        self, response: wire.ResponseObject, now: float
+    ) -> Sequence[out.SessionEvent]:
+        answer = self._answers.pop(response.id, None) or _Answer(response.id, now, None)
+        usage = _usage(response.usage)
+        self.tally.responses += 1
+        self.tally.usage = self.tally.usage + usage
+        details = response.status_details
+        first = answer.first_audio_at
+        done = out.ResponseDone(
+            response_id=response.id,
+            status=response.status,
+            status_reason=(details.reason if details else None) or "",
+            error_code=(details.error.code if details and details.error else None) or "",
+            usage=usage,
+            speech_stopped_to_first_audio_ms=_ms(first, answer.speech_stopped_at),
+            created_to_first_audio_ms=_ms(first, answer.created_at),
+            created_to_done_ms=_ms(now, answer.created_at),
+            metadata=response.metadata or {},
+        )
+        return (done,)
+
+    def _tool_call(self, event: wire.FunctionCallDone) -> Sequence[out.SessionEvent]:
+        answer = self._answers.get(event.response_id)
+        if answer is not None:
+            answer.tool_calls += 1
+        call = out.ToolCall(
+            event.call_id, event.name, event.arguments, event.response_id, event.item_id
+        )
+        return (call,)
+
+    def _interruptions(self) -> Sequence[out.SessionEvent]:
+        if not self.turns.interrupt_response:
+            return ()
+        return tuple(
+            out.Interrupted(
+                answer.id,
+                answer.item_id,
+                out.InterruptionCause.SPEECH,
+                answer.samples,
+                had_tool_calls=answer.tool_calls > 0,
+            )
+            for answer in self._answers.values()
+            if answer.first_audio_at is not None
+        )
+
+    def _error(self, error: wire.ErrorObject) -> out.SessionEvent:
+        event_id = error.event_id or ""
+        self._requested.pop(event_id, None)
+        told = out.ErrorEvent(
+            wire.error_reason(error),
+            redact(error.message),
+            upstream_code=error.code or "",
+            client_event_id="" if event_id.startswith(_CONTROL_EVENT_ID) else event_id,
+            cseq=_cseq(event_id),
+        )
+        if event_id == CONFIG_EVENT_ID:
+            return out.ConfigRejected(told, error.param or "")
+        return told
+
+
+def _limit(limit: Any) -> out.RateLimit:
+    return out.RateLimit(limit.name, limit.limit, limit.remaining, limit.reset_seconds)
+
+
+def _cseq(event_id: str) -> int:
+    if not event_id.startswith(_CONTROL_EVENT_ID):
+        return 0
+    number = event_id.removeprefix(_CONTROL_EVENT_ID).partition("-")[0]
+    return int(number) if number.isdigit() else 0
+
+
+def _ms(later: float | None, earlier: float | None) -> int:
+    if later is None or earlier is None:
+        return 0
+    return max(0, round((later - earlier) * 1000))
+
+
+def _usage(usage: wire.UsageObject | None) -> out.Usage:
+    if usage is None:
+        return out.Usage()
+    given, made = usage.input_token_details, usage.output_token_details
+    return out.Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        input_text_tokens=given.text_tokens,
+        input_audio_tokens=given.audio_tokens,
+        input_image_tokens=given.image_tokens,
+        input_cached_tokens=given.cached_tokens,
+        output_text_tokens=made.text_tokens,
+        output_audio_tokens=made.audio_tokens,
+        output_reasoning_tokens=made.reasoning_tokens,
+    )

@@ -1,0 +1,381 @@
+"""What a session tells its caller, and what a caller asks of it, as values.
+
+They mirror the contract's messages, without knowing it. Audio from the caller has no class of its
+own: it travels as plain `bytes`.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.core.errors import GatewayError, Reason
+from gateway.core.session import SessionState
+
+
+class LineSource(Enum):
+    """Where a line came from."""
+
+    WARM = auto()
+    WAITED = auto()
+    DIALLED = auto()
+
+
+class Durability(Enum):
+    """What outlives what: nothing, the stream, or the gateway process."""
+
+    NONE = auto()
+    PROCESS = auto()
+    REPLICATED = auto()
+
+
+class ConfigState(Enum):
+    """Whether the provider has confirmed the configuration, or it is on its way."""
+
+    APPLIED = auto()
+    SENT = auto()
+
+
+class InterruptionCause(Enum):
+    """Why an answer was cut."""
+
+    SPEECH = auto()
+    CANCELLED = auto()
+    UPSTREAM_LOST = auto()
+    STUCK = auto()
+    OVERRUN = auto()
+
+
+class ClosedReason(Enum):
+    """Why a session ended."""
+
+    BYE = auto()
+    BYE_NOW = auto()
+    LIFE_OVER = auto()
+    IDLE = auto()
+    DRAINING = auto()
+    SLOW_CALLER = auto()
+    UPSTREAM = auto()
+    STORE = auto()
+    SUPERSEDED = auto()
+    KILLED = auto()
+    INTERNAL = auto()
+
+
+class Usage(Struct, frozen=True):
+    """Tokens, as the provider counts them."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    input_text_tokens: int = 0
+    input_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    input_cached_tokens: int = 0
+    output_text_tokens: int = 0
+    output_audio_tokens: int = 0
+    output_reasoning_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Add up, field by field."""
+        return Usage(*(getattr(self, f) + getattr(other, f) for f in self.__struct_fields__))
+
+
+# From the caller.
+
+
+class OpenRequest(Struct, frozen=True):
+    """Ask for a line. `overrides` is a merge patch on the template's session object."""
+
+    template: str = "default"
+    overrides: Mapping[str, Any] = {}
+    resumable: bool = False
+    lease_token: str = ""
+    safety_identifier: str = ""
+    metadata: Mapping[str, str] = {}
+    correlation_id: str = ""
+    life_max_seconds: int = 0
+    idle_max_seconds: int = 0
+    wait_max_ms: int = 0
+    # Names of fields that were set and are not served yet.
+    unserved: tuple[str, ...] = ()
+
+
+class ResumeRequest(Struct, frozen=True):
+    """Go on with a session."""
+
+    token: str
+
+
+class Bye(Struct, frozen=True):
+    """No more input; `now` cuts."""
+
+    now: bool = False
+
+
+class Control(Struct, frozen=True):
+    """One request to the session, already in the provider's words: client events in order."""
+
+    client_events: tuple[Mapping[str, Any], ...]
+    cseq: int = 0
+
+
+class Refused(Struct, frozen=True):
+    """A frame that cannot be carried out; the stream goes on."""
+
+    error: GatewayError
+    cseq: int = 0
+
+
+CallerMessage = bytes | Control | Bye | OpenRequest | ResumeRequest | Refused
+
+
+# To the caller: live lane (class N), never held.
+
+
+class OutputAudio(Struct, frozen=True, gc=False):
+    """A piece of the model's speech; `position` in samples since the item's start."""
+
+    data: bytes
+    response_id: str
+    item_id: str
+    position: int
+
+
+class TextDelta(Struct, frozen=True, gc=False):
+    """A piece of a written answer."""
+
+    delta: str
+    response_id: str
+    item_id: str
+
+
+class TranscriptDelta(Struct, frozen=True, gc=False):
+    """A piece of a spoken answer's transcript."""
+
+    delta: str
+    response_id: str
+    item_id: str
+
+
+class UserTranscriptDelta(Struct, frozen=True, gc=False):
+    """A piece of what the user said."""
+
+    delta: str
+    item_id: str
+
+
+class SpeechStarted(Struct, frozen=True):
+    """The user began to speak; milliseconds of audio sent in this session."""
+
+    item_id: str
+    audio_start_ms: int
+
+
+class SpeechStopped(Struct, frozen=True):
+    """The user stopped."""
+
+    item_id: str
+    audio_end_ms: int
+
+
+class ResponseCreated(Struct, frozen=True):
+    """An answer began."""
+
+    response_id: str
+    metadata: Mapping[str, str]
+
+
+class RateLimit(Struct, frozen=True):
+    """One limit of the account."""
+
+    name: str
+    limit: int
+    remaining: int
+    reset_seconds: float
+
+
+class RateLimits(Struct, frozen=True):
+    """The account's limits as last told."""
+
+    limits: tuple[RateLimit, ...]
+
+
+class Raw(Struct, frozen=True, gc=False):
+    """An event of the provider without a typed form, untouched."""
+
+    json: bytes
+
+
+class Queued(Struct, frozen=True):
+    """The caller's place among those who wait."""
+
+    position: int
+    waited_ms: int
+    remaining_ms: int
+
+
+LiveEvent = (
+    OutputAudio
+    | TextDelta
+    | TranscriptDelta
+    | UserTranscriptDelta
+    | SpeechStarted
+    | SpeechStopped
+    | ResponseCreated
+    | RateLimits
+    | Raw
+    | Queued
+)
+
+
+# To the caller: control lane (class L), numbered, in order, stored first.
+
+
+class Opened(Struct, frozen=True):
+    """The session has its line."""
+
+    session_id: str
+    upstream_session_id: str
+    owner_address: str
+    durability: Durability
+    message_max_bytes: int
+    gateway_message_max_bytes: int
+    session_life_max_seconds: int
+    session_idle_max_seconds: int
+    heartbeat_ms: int
+    config: ConfigState
+    source: LineSource
+    entry_age_ms: int
+    waited_ms: int
+    template: str
+    template_version: str
+    model: str
+    input_format: str
+    output_format: str
+    correlation_id: str
+
+
+class UserTranscript(Struct, frozen=True):
+    """What the user said, whole; `failure` is the provider's code when there is none."""
+
+    text: str
+    item_id: str
+    failure: str = ""
+
+
+class InputCommitted(Struct, frozen=True):
+    """The user's audio became an item."""
+
+    item_id: str
+
+
+class ItemDone(Struct, frozen=True):
+    """An item is complete."""
+
+    item_id: str
+    type: str
+    role: str
+    text: str
+
+
+class ToolCall(Struct, frozen=True):
+    """The model calls a function."""
+
+    call_id: str
+    name: str
+    arguments_json: str
+    response_id: str
+    item_id: str
+
+
+class ResponseDone(Struct, frozen=True):
+    """An answer ended. Times in milliseconds, 0 = did not happen."""
+
+    response_id: str
+    status: str
+    status_reason: str
+    error_code: str
+    usage: Usage
+    speech_stopped_to_first_audio_ms: int
+    created_to_first_audio_ms: int
+    created_to_done_ms: int
+    metadata: Mapping[str, str]
+
+
+class Interrupted(Struct, frozen=True):
+    """An answer was cut: stop playing."""
+
+    response_id: str
+    item_id: str
+    cause: InterruptionCause
+    sent_samples: int
+    had_tool_calls: bool
+
+
+class SessionUpdated(Struct, frozen=True):
+    """A configuration is in force."""
+
+    session_json: str
+
+
+class ErrorEvent(Struct, frozen=True):
+    """A request was refused; the session goes on."""
+
+    reason: Reason
+    message: str
+    upstream_code: str = ""
+    client_event_id: str = ""
+    cseq: int = 0
+
+
+class ConfigRejected(Struct, frozen=True):
+    """The provider refused a configuration."""
+
+    error: ErrorEvent
+    param: str
+
+
+class StateChanged(Struct, frozen=True):
+    """The session moved."""
+
+    state: SessionState
+    durability: Durability
+    cause: str
+
+
+class Closed(Struct, frozen=True):
+    """The session has ended."""
+
+    reason: ClosedReason
+    usage: Usage
+    duration_ms: int
+    error: ErrorEvent | None = None
+
+
+ControlEvent = (
+    Opened
+    | UserTranscript
+    | InputCommitted
+    | ItemDone
+    | ToolCall
+    | ResponseDone
+    | Interrupted
+    | SessionUpdated
+    | ErrorEvent
+    | ConfigRejected
+    | StateChanged
+    | Closed
+)
+
+SessionEvent = LiveEvent | ControlEvent
+
+
+class Outgoing(Struct, frozen=True, gc=False):
+    """One event with its numbers: `seq` on the control lane, `after_seq` on the live one."""
+
+    event: SessionEvent
+    seq: int = 0
+    after_seq: int = 0
+    epoch: int = 1
+    durable: bool | None = None

@@ -1,0 +1,312 @@
+"""The Realtime wire format: server events in, client events out. Pure functions on bytes.
+
+Only events with a typed form are decoded. Everything else, unknown or new, is passed on untouched;
+so is a known event whose fields have changed shape. Fields that nothing here reads are not named.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import pybase64
+from msgspec import Struct
+
+from gateway.core.errors import Reason
+
+
+class _Event(Struct, tag_field="type", frozen=True, gc=False):
+    """A server event with a typed form."""
+
+
+class SessionObject(Struct, frozen=True):
+    """What the gateway reads of the provider's session object."""
+
+    id: str = ""
+    model: str = ""
+    expires_at: float | None = None
+
+
+class ErrorObject(Struct, frozen=True):
+    """The provider's words for a refusal."""
+
+    message: str = ""
+    type: str | None = None
+    code: str | None = None
+    param: str | None = None
+    event_id: str | None = None
+
+
+class _Content(Struct, frozen=True):
+    text: str | None = None
+    transcript: str | None = None
+
+
+class Item(Struct, frozen=True):
+    """An item of the conversation."""
+
+    id: str = ""
+    type: str = ""
+    role: str = ""
+    content: Sequence[_Content] = ()
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+    @property
+    def text(self) -> str:
+        """Its words or transcript, as far as they are known."""
+        return "".join(part.text or part.transcript or "" for part in self.content)
+
+
+class _Tokens(Struct, frozen=True):
+    text_tokens: int = 0
+    audio_tokens: int = 0
+    image_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class UsageObject(Struct, frozen=True):
+    """Tokens of one response."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    input_token_details: _Tokens = _Tokens()
+    output_token_details: _Tokens = _Tokens()
+
+
+class _StatusDetails(Struct, frozen=True):
+    reason: str | None = None
+    error: ErrorObject | None = None
+
+
+class ResponseObject(Struct, frozen=True):
+    """One answer."""
+
+    id: str = ""
+    status: str = ""
+    status_details: _StatusDetails | None = None
+    usage: UsageObject | None = None
+    metadata: Mapping[str, str] | None = None
+    conversation_id: str | None = None
+
+
+class SessionCreated(_Event, tag="session.created", frozen=True, gc=False):
+    """The line is up."""
+
+    session: SessionObject
+
+
+class SessionUpdatedEvent(_Event, tag="session.updated", frozen=True, gc=False):
+    """A configuration is in force."""
+
+    session: msgspec.Raw
+
+
+class ServerError(_Event, tag="error", frozen=True, gc=False):
+    """A client event was refused, or the session is in trouble."""
+
+    error: ErrorObject
+
+
+class ItemDoneEvent(_Event, tag="conversation.item.done", frozen=True, gc=False):
+    """An item is complete."""
+
+    item: Item
+
+
+class TranscriptionDelta(_Event, tag="conversation.item.input_audio_transcription.delta", frozen=True, gc=False):
+    """A piece of what the user said."""
+
+    item_id: str
+    delta: str | None = None
+
+
+class TranscriptionCompleted(_Event, tag="conversation.item.input_audio_transcription.completed", frozen=True, gc=False):
+    """What the user said."""
+
+    item_id: str
+    transcript: str
+
+
+class TranscriptionFailed(_Event, tag="conversation.item.input_audio_transcription.failed", frozen=True, gc=False):
+    """What the user said is not known."""
+
+    item_id: str
+    error: ErrorObject
+
+
+class BufferCommitted(_Event, tag="input_audio_buffer.committed", frozen=True, gc=False):
+    """The user's audio became an item."""
+
+    item_id: str
+
+
+class BufferSpeechStarted(_Event, tag="input_audio_buffer.speech_started", frozen=True, gc=False):
+    """Speech began."""
+
+    item_id: str
+    audio_start_ms: int
+
+
+class BufferSpeechStopped(_Event, tag="input_audio_buffer.speech_stopped", frozen=True, gc=False):
+    """Speech ended."""
+
+    item_id: str
+    audio_end_ms: int
+
+
+class ResponseCreatedEvent(_Event, tag="response.created", frozen=True, gc=False):
+    """An answer began."""
+
+    response: ResponseObject
+
+
+class ResponseDoneEvent(_Event, tag="response.done", frozen=True, gc=False):
+    """An answer ended."""
+
+    response: ResponseObject
+
+
+class AudioDelta(_Event, tag="response.output_audio.delta", frozen=True, gc=False):
+    """A piece of speech, still as it stands in the JSON text."""
+
+    response_id: str
+    item_id: str
+    delta: msgspec.Raw
+
+    def audio(self) -> bytes:
+        """Return the audio bytes. Raises `ValueError` where it is not base64."""
+        return pybase64.b64decode(memoryview(self.delta)[1:-1])
+
+
+class TextDeltaEvent(_Event, tag="response.output_text.delta", frozen=True, gc=False):
+    """A piece of a written answer."""
+
+    response_id: str
+    item_id: str
+    delta: str
+
+
+class AudioTranscriptDelta(_Event, tag="response.output_audio_transcript.delta", frozen=True, gc=False):
+    """A piece of a spoken answer's transcript."""
+
+    response_id: str
+    item_id: str
+    delta: str
+
+
+class FunctionCallDone(_Event, tag="response.function_call_arguments.done", frozen=True, gc=False):
+    """A function call is complete."""
+
+    response_id: str
+    item_id: str
+    call_id: str
+    arguments: str
+    name: str = ""
+
+
+class _Limit(Struct, frozen=True):
+    name: str = ""
+    limit: int = 0
+    remaining: int = 0
+    reset_seconds: float = 0.0
+
+
+class RateLimitsUpdated(_Event, tag="rate_limits.updated", frozen=True, gc=False):
+    """The account's limits."""
+
+    rate_limits: Sequence[_Limit]
+
+
+ServerEvent = (
+    SessionCreated
+    | SessionUpdatedEvent
+    | ServerError
+    | ItemDoneEvent
+    | TranscriptionDelta
+    | TranscriptionCompleted
+    | TranscriptionFailed
+    | BufferCommitted
+    | BufferSpeechStarted
+    | BufferSpeechStopped
+    | ResponseCreatedEvent
+    | ResponseDoneEvent
+    | AudioDelta
+    | TextDeltaEvent
+    | AudioTranscriptDelta
+    | FunctionCallDone
+    | RateLimitsUpdated
+)
+
+# A name once, however long the union: for the tables that count and the tests that cover.
+TYPED_EVENTS: Final = frozenset(
+    str(each.__struct_config__.tag) for each in ServerEvent.__args__
+)
+
+CLIENT_EVENTS: Final = frozenset(
+    {
+        "session.update",
+        "input_audio_buffer.append",
+        "input_audio_buffer.commit",
+        "input_audio_buffer.clear",
+        "conversation.item.create",
+        "conversation.item.retrieve",
+        "conversation.item.truncate",
+        "conversation.item.delete",
+        "response.create",
+        "response.cancel",
+        "output_audio_buffer.clear",
+    }
+)
+
+_decoder: Final[msgspec.json.Decoder[ServerEvent]] = msgspec.json.Decoder(ServerEvent)
+_encoder: Final = msgspec.json.Encoder()
+
+_APPEND_HEAD: Final = b'{"type":"input_audio_buffer.append","audio":"'
+_APPEND_TAIL: Final = b'"}'
+
+
+def decode(frame: bytes) -> ServerEvent | None:
+    """Return the typed event; None = well-formed, without a typed form. Raises `ValueError` on broken JSON."""
+    try:
+        return _decoder.decode(frame)
+    except msgspec.ValidationError:
+        # Rare: an event that is not in the union, or one that has changed. It must still be JSON.
+        msgspec.json.decode(frame, type=msgspec.Raw)
+        return None
+
+
+def encode_append(audio: bytes) -> bytes:
+    """Return the client event that appends raw audio bytes, in the session's input format."""
+    return _APPEND_HEAD + pybase64.b64encode(audio) + _APPEND_TAIL
+
+
+def encode(event: Mapping[str, Any]) -> bytes:
+    """Return a client event as JSON."""
+    return _encoder.encode(event)
+
+
+def session_update(session: Mapping[str, Any], event_id: str) -> bytes:
+    """Return the client event that applies a configuration; a refusal names `event_id`."""
+    return _encoder.encode({"type": "session.update", "event_id": event_id, "session": session})
+
+
+# What an error code of the provider means to a caller. A code that is not here refuses one request.
+ERROR_REASONS: Final[Mapping[str, Reason]] = {
+    "invalid_api_key": Reason.UPSTREAM_REFUSED_KEY,
+    "account_deactivated": Reason.UPSTREAM_REFUSED_KEY,
+    "insufficient_quota": Reason.UPSTREAM_RATE_LIMITED,
+    "billing_hard_limit_reached": Reason.UPSTREAM_RATE_LIMITED,
+    "credit_balance_exhausted": Reason.UPSTREAM_RATE_LIMITED,
+    "rate_limit_exceeded": Reason.UPSTREAM_RATE_LIMITED,
+    "inference_rate_limit_exceeded": Reason.UPSTREAM_RATE_LIMITED,
+    "model_not_found": Reason.UNKNOWN_MODEL,
+    "session_expired": Reason.UPSTREAM_CLOSED,
+    "server_error": Reason.UPSTREAM_CLOSED,
+}
+
+
+def error_reason(error: ErrorObject) -> Reason:
+    """Return what an `error` event of the provider means to the caller."""
+    return ERROR_REASONS.get(error.code or error.type or "", Reason.INVALID_FRAME)

@@ -1,0 +1,82 @@
+"""Line class, template, and the merge of a caller's overrides over a template.
+
+Merging is RFC 7396: what is absent stays, null takes away. Policy looks at the merged result.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.core.errors import CallerError, Reason
+
+SAFETY_CLASSES: Final = ("none", "tenant", "end_user")
+
+
+@dataclass(frozen=True, slots=True)
+class LineClass:
+    """Everything that is fixed at connect. `key_version` changes with the account's key."""
+
+    target: str
+    provider: str
+    url: str
+    model: str
+    session_type: str
+    account: str
+    key_version: str
+    safety: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A named configuration: the line class it needs and the provider's session object."""
+
+    name: str
+    line_class: LineClass
+    session: Mapping[str, Any]
+    user_turns: str = "transcript"
+    durability: str = "available"
+    version: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derive the version from the content, so that equal content has equal versions everywhere."""
+        content = json.dumps([self.line_class.model, dict(self.session)], sort_keys=True)
+        object.__setattr__(self, "version", hashlib.sha256(content.encode()).hexdigest()[:12])
+
+
+def merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `patch` applied; neither is changed."""
+    merged = dict(base)
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, Mapping):
+            below = merged.get(name)
+            merged[name] = merge(below if isinstance(below, Mapping) else {}, value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def configuration(template: Template, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the session object for one caller; raise `CallerError` OVERRIDE_REFUSED.
+
+    The result names what the template and the overrides name; a null in the overrides stays a
+    null, since absence would leave the line's own value in place.
+    """
+    for name, fixed in (("model", template.line_class.model), ("type", template.line_class.session_type)):
+        if overrides.get(name, fixed) != fixed:
+            message = f"{name} belongs to the line class of template {template.name}; use another template"
+            raise CallerError(Reason.OVERRIDE_REFUSED, message)
+    merged = merge(template.session, overrides)
+    _keep_nulls(merged, overrides)
+    return {**merged, "type": template.line_class.session_type}
+
+
+def _keep_nulls(merged: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    for name, value in patch.items():
+        if value is None:
+            merged[name] = None
+        elif isinstance(value, Mapping):
+            _keep_nulls(merged[name], value)

@@ -1,0 +1,1 @@
+"""Performs, in asyncio. Knows the world only through the Protocols in `ports`."""

@@ -1,0 +1,162 @@
+"""What the runtime needs of the world. Each port is one room's promise; nothing here names a library."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from gateway.core.errors import Reason
+from gateway.core.events import CallerMessage, ClosedReason, Durability, Outgoing, Usage
+from gateway.core.pool import PoolStats
+from gateway.core.principal import Principal
+from gateway.core.template import LineClass
+
+
+class CallerStream(Protocol):
+    """One `Converse` call. One reader and one writer at a time; nobody else closes it."""
+
+    @property
+    def principal(self) -> Principal:
+        """Who calls."""
+
+    async def read(self) -> CallerMessage | None:
+        """Return the next message; None = the caller sends no more (it may still listen)."""
+
+    async def write(self, outgoing: Outgoing) -> None:
+        """Send one event; returns when the transport has taken it. Raises `CallerGoneError`."""
+
+
+class CallerGoneError(Exception):
+    """The caller's stream is no longer there."""
+
+
+@dataclass(slots=True)
+class DialTimes:
+    """How long each stage of one dial took, in seconds; a stage that was not reached is absent."""
+
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+class Upstream(Protocol):
+    """One line to the Realtime API, ready for use."""
+
+    session_id: str
+    # The provider's deadline, in seconds of life that were left when the line became ready.
+    life_seconds: float | None
+
+    async def send(self, frame: bytes) -> None:
+        """Send one client event (JSON). Raises `UpstreamClosedError`."""
+
+    async def receive(self) -> bytes:
+        """Return the next server event (JSON). Raises `UpstreamClosedError`, also on a clean end."""
+
+    async def wait_closed(self) -> str:
+        """Return, in a few words, why the line is closed, as soon as it is."""
+
+    async def close(self) -> None:
+        """Close; returns within a bounded time, and never raises."""
+
+
+class Dialer(Protocol):
+    """Opens lines."""
+
+    async def dial(self, line: LineClass, session: dict[str, Any], times: DialTimes) -> Upstream:
+        """Open a line and apply `session`; returns after it was confirmed. Raises `DialError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey:
+    """Whose session, and which. Both are part of every key and of the seal."""
+
+    tenant: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One class L event: its number, the caller's number that caused it (0 = none), its bytes."""
+
+    seq: int
+    payload: bytes
+    cseq: int = 0
+
+
+class SessionStore(Protocol):
+    """Session state. Every write carries the owner's epoch; an older owner is refused."""
+
+    @property
+    def durability(self) -> Durability:
+        """What a stored event outlives now; NONE while the store cannot be reached."""
+
+    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry]) -> None:
+        """Add entries with consecutive numbers; returns when they are stored as durably as `durability` says.
+
+        Raises `StoreError`: STORE_UNAVAILABLE (may be tried again with the same entries: what is
+        there already is not stored twice) or SUPERSEDED (a newer owner wrote: stop).
+        """
+
+    async def finish(self, key: SessionKey, epoch: int) -> None:
+        """Let the session's state go, at once or after the configured retention."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReport:
+    """What is known of one session at its end: for the canonical log line and the counters."""
+
+    session_id: str
+    pool: str
+    principal: Principal
+    correlation_id: str
+    upstream_session_id: str
+    source: str
+    reason: ClosedReason
+    error: Reason | None
+    duration_seconds: float
+    waited_seconds: float
+    audio_in_bytes: int
+    audio_out_bytes: int
+    frames_in: int
+    frames_out: int
+    responses: int
+    usage: Usage
+
+
+class PoolObserver(Protocol):
+    """Hears what pools do. Every method returns at once and never raises."""
+
+    def acquired(self, pool: str, result: str, waited_seconds: float) -> None:
+        """One acquire ended: hit, wait, dialled, timeout, shed or cancelled."""
+
+    def granted(self, pool: str, entry_age_seconds: float) -> None:
+        """A line that had stood ready for so long was handed out."""
+
+    def dialled(self, pool: str, result: str, times: DialTimes) -> None:
+        """One dial ended: `ok` or a reason in lower case."""
+
+    def connection_closed(self, pool: str, reason: str) -> None:
+        """One line is closed."""
+
+    def lease_ended(self, pool: str, held_seconds: float) -> None:
+        """One lease ended."""
+
+
+class SessionObserver(Protocol):
+    """Hears what sessions do. Every method returns at once and never raises."""
+
+    def session_ended(self, report: SessionReport) -> None:
+        """One session ended."""
+
+    def first_audio(self, pool: str, since: str, seconds: float) -> None:
+        """An answer's first audio came; `since` = speech_stopped or response_created."""
+
+    def relayed(self, direction: str, seconds: float) -> None:
+        """One sampled frame was passed on; direction = up or down."""
+
+    def refused(self, reason: Reason) -> None:
+        """A caller was told this reason."""
+
+
+class PoolSource(Protocol):
+    """Where gauges are read from at scrape time."""
+
+    def stats(self) -> dict[str, PoolStats]:
+        """Return every pool's numbers now."""

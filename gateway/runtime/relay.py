@@ -1,0 +1,164 @@
+"""The two pumps of one session. Nothing here runs per frame that is not needed per frame: no log, no
+metric label, no task, no lock; one clock reading, plain counters.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Final
+
+from gateway.core import events as out
+from gateway.core.conversation import Conversation
+from gateway.core.errors import Reason, UpstreamClosedError
+from gateway.core.realtime import AudioDelta, decode, encode, encode_append
+from gateway.runtime.lanes import Lanes
+from gateway.runtime.outbox import Outbox
+from gateway.runtime.ports import CallerStream, SessionObserver, Upstream
+
+# One frame in so many is timed.
+SAMPLE_EVERY: Final = 64
+# How often a session that is finishing looks at what is still due, when nothing happens.
+DUE_POLL_SECONDS: Final = 0.25
+
+class Relay:
+    """Carries frames between one caller and one line."""
+
+    def __init__(  # noqa: PLR0913 the two ends and what stands between them, each once
+        self,
+        pool: str,
+        stream: CallerStream,
+        upstream: Upstream,
+        conversation: Conversation,
+        lanes: Lanes,
+        outbox: Outbox,
+        observer: SessionObserver,
+    ) -> None:
+        """Join the parts; nothing moves before the pumps run."""
+        self._pool = pool
+        self._stream = stream
+        self._upstream = upstream
+        self._conversation = conversation
+        self._lanes = lanes
+        self._outbox = outbox
+        self._observer = observer
+        self._now: Callable[[], float] = asyncio.get_running_loop().time
+        self.stirred_at = self._now()
+        self._writing_since: float | None = None
+        self._sending_since: float | None = None
+        self._moved = asyncio.Event()
+
+    def writing_seconds(self, now: float) -> float:
+        """How long the message on its way to the caller has been under way; 0 = none is."""
+        return now - self._writing_since if self._writing_since is not None else 0.0
+
+    def sending_seconds(self, now: float) -> float:
+        """How long the message on its way to the line has been under way; 0 = none is."""
+        return now - self._sending_since if self._sending_since is not None else 0.0
+
+    async def uplink(self) -> bool:
+        """Carry the caller's input until it ends; return whether it is to be cut off (`bye {now}`)."""
+        read, stream_audio = self._stream.read, self._send_audio
+        while True:
+            message = await read()
+            if type(message) is bytes:
+                await stream_audio(message)
+            elif message is None:
+                return False
+            elif isinstance(message, out.Bye):
+                return message.now
+            else:
+                await self._control(message)
+
+    async def finish(self, max_seconds: float) -> None:
+        """Let what is due come: the turn that was spoken, the answer to it, its transcript."""
+        deadline = self._now() + max_seconds
+        silence = self._conversation.input_ended(self._now())
+        if silence:
+            await self.send(encode_append(silence))
+        while self._conversation.is_due(self._now()) and self._now() < deadline:
+            self._moved.clear()
+            try:
+                async with asyncio.timeout(DUE_POLL_SECONDS):
+                    await self._moved.wait()
+            except TimeoutError:
+                continue
+
+    async def downlink(self) -> None:
+        """Carry the line's events until it ends. Raises `UpstreamClosedError`: nobody here ended it."""
+        receive, conversation, lanes = self._upstream.receive, self._conversation, self._lanes
+        tally, now = conversation.tally, self._now
+        while True:
+            frame = await receive()
+            tally.frames_out += 1
+            timed = perf_counter() if tally.frames_out % SAMPLE_EVERY == 0 else 0.0
+            try:
+                event = decode(frame)
+                if type(event) is AudioDelta:
+                    lanes.live(conversation.audio(event, now()))
+                elif event is None:
+                    lanes.live(out.Raw(frame))
+                else:
+                    self._tell(conversation.receive(event, now()))
+            except ValueError:
+                # No log of the frame: it may hold words.
+                text = "the provider sent a message that is not JSON"
+                raise UpstreamClosedError(Reason.UPSTREAM_CLOSED, text) from None
+            if timed:
+                self._observer.relayed("down", perf_counter() - timed)
+
+    async def write(self) -> None:
+        """Send what the outbox holds, one event at a time. Raises `CallerGoneError`."""
+        get, write = self._outbox.get, self._stream.write
+        while True:
+            outgoing = await get()
+            self._writing_since = self._now()
+            await write(outgoing)
+            self._writing_since = None
+            self._outbox.sent()
+
+    # Up.
+
+    async def _send_audio(self, audio: bytes) -> None:
+        tally = self._conversation.tally
+        tally.frames_in += 1
+        timed = perf_counter() if tally.frames_in % SAMPLE_EVERY == 0 else 0.0
+        self._conversation.audio_sent(len(audio))
+        await self.send(encode_append(audio))
+        if timed:
+            self._observer.relayed("up", perf_counter() - timed)
+
+    async def send(self, frame: bytes) -> None:
+        """Send one client event up. Raises `UpstreamClosedError`."""
+        self.stirred_at = self._sending_since = self._now()
+        await self._upstream.send(frame)
+        self._sending_since = None
+
+    async def _control(self, message: out.CallerMessage) -> None:
+        match message:
+            case out.Control():
+                for event in message.client_events:
+                    await self.send(encode(self._conversation.stamp(event, message.cseq)))
+            case out.Refused():
+                self._refuse(message.error.reason, message.error.message, message.cseq)
+            case out.OpenRequest() | out.ResumeRequest():
+                self._refuse(Reason.ALREADY_OPEN, "this stream has a session already", 0)
+
+    def _refuse(self, reason: Reason, text: str, cseq: int) -> None:
+        self._observer.refused(reason)
+        self._lanes.control(out.ErrorEvent(reason, text, cseq=cseq))
+
+    # Down.
+
+    def _tell(self, events: Sequence[out.SessionEvent]) -> None:
+        self.stirred_at = self._now()
+        for event in events:
+            if isinstance(event, out.ControlEvent):
+                if isinstance(event, out.Interrupted):
+                    self._outbox.flush_audio()
+                self._lanes.control(event)
+            else:
+                self._lanes.live(event)
+        for since, seconds in self._conversation.first_audios:
+            self._observer.first_audio(self._pool, since, seconds)
+        self._conversation.first_audios.clear()
+        self._moved.set()

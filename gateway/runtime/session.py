@@ -1,0 +1,296 @@
+"""One live session, run by a task that owns it: open, converse, close.
+
+It is no child of the RPC, so a cancelled handler cannot cut its cleanup. Whatever ends it, the line
+is given back and the report is written here, in one place.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from gateway.core import events as out
+from gateway.core.conversation import CONFIG_EVENT_ID, Conversation, TurnTaking
+from gateway.core.errors import CallerError, GatewayError, Reason, UpstreamError
+from gateway.core.ids import SessionId
+from gateway.core.realtime import session_update
+from gateway.core.session import TABLE, SessionEvent, SessionState
+from gateway.core.template import Template, configuration
+from gateway.core.transitions import step
+from gateway.runtime.lanes import Lanes
+from gateway.runtime.outbox import Outbox
+from gateway.runtime.pool import LeasedLine, WarmPool
+from gateway.runtime.ports import CallerGoneError, CallerStream, SessionKey, SessionReport
+from gateway.runtime.relay import Relay
+from gateway.runtime.session_options import CANCELLED, GONE, Ending, SessionParts
+
+_log = structlog.get_logger(__name__)
+# The first owner of a session.
+FIRST_EPOCH = 1
+
+
+class LiveSession:
+    """One session from its first message to its end."""
+
+    def __init__(self, stream: CallerStream, parts: SessionParts) -> None:
+        """Begin; nothing happens before `run`."""
+        self.id = SessionId(f"sess_{secrets.token_urlsafe(15)}")
+        self.state = SessionState.OPENING
+        self.request = out.OpenRequest()
+        self.stream = stream
+        self.line: LeasedLine | None = None
+        self.upstream_session_id = ""
+        self.conversation = Conversation(TurnTaking())
+        self.started_at = self.stirred_at = self._now()
+        self._parts = parts
+        self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+
+    def end(self, ending: Ending) -> None:
+        """Ask the session to end; the first ending counts."""
+        if not self._ended.done():
+            self._ended.set_result(ending)
+
+    # The owner's task.
+
+    async def run(self) -> GatewayError | None:
+        """Live the whole session. Returns the error for the caller's status; None = OK."""
+        ending = CANCELLED
+        try:
+            ending = await self._live()
+        finally:
+            self._report(ending)
+        return ending.error
+
+    async def _live(self) -> Ending:
+        try:
+            self.request = await self._first_message()
+            pool = self._pool()
+            session = configuration(pool.template, self.request.overrides)
+            async with pool.lease(self._wait_seconds(pool), self._ended) as line:
+                return await self._converse(line, pool.template, session)
+        except GatewayError as error:
+            self._give_up()
+            return Ending.of(error)
+        except CallerGoneError:
+            self._give_up()
+            return self._ended.result() if self._ended.done() else GONE
+
+    async def _first_message(self) -> out.OpenRequest:
+        seconds = self._parts.options.first_message_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                message = await self._unless_ended(self.stream.read())
+        except TimeoutError:
+            text = f"no open came within {seconds:.0f} s"
+            raise CallerError(Reason.FIRST_FRAME_EXPECTED, text) from None
+        match message:
+            case out.OpenRequest(unserved=()):
+                return message
+            case out.OpenRequest():
+                text = f"open: not served yet: {', '.join(message.unserved)}"
+                raise CallerError(Reason.NOT_IMPLEMENTED_YET, text)
+            case out.ResumeRequest():
+                raise CallerError(Reason.NOT_IMPLEMENTED_YET, "resume: not served yet")
+            case out.Refused():
+                raise message.error
+        raise CallerError(Reason.FIRST_FRAME_EXPECTED, "the first message must be open or resume")
+
+    async def _unless_ended(
+        self, work: Coroutine[Any, Any, out.CallerMessage | None]
+    ) -> out.CallerMessage | None:
+        """Wait for `work`, but no longer than the session lasts."""
+        task = asyncio.ensure_future(work)
+        waiting: set[asyncio.Future[Any]] = {task, self._ended}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise CallerGoneError
+            return task.result()
+        finally:
+            task.cancel()
+
+    def _pool(self) -> WarmPool:
+        name = self.request.template
+        pool = self._parts.pools.get(name)
+        if pool is None:
+            known = ", ".join(sorted(self._parts.pools))
+            raise CallerError(Reason.UNKNOWN_TEMPLATE, f"no template {name!r}; there are: {known}")
+        return pool
+
+    def _wait_seconds(self, pool: WarmPool) -> float:
+        return _bounded(self.request.wait_max_ms, pool.wait_max_ms) / 1000
+
+    async def _converse(
+        self, line: LeasedLine, template: Template, session: dict[str, Any]
+    ) -> Ending:
+        parts, upstream = self._parts, line.upstream
+        self.line, self.upstream_session_id = line, upstream.session_id
+        self.conversation = Conversation(TurnTaking.of(session))
+        outbox = Outbox(parts.options.outbox_max_bytes)
+        key = SessionKey(self.stream.principal.tenant, self.id)
+        lanes = Lanes(key, FIRST_EPOCH, parts.store, outbox, parts.encode, parts.options.lanes)
+        relay = Relay(
+            template.name, self.stream, upstream, self.conversation, lanes, outbox, parts.observer
+        )
+        self._step(SessionEvent.UPSTREAM_READY)
+        lanes.control(self._opened(line, template))
+        works = [lanes.run, relay.write, relay.downlink, lambda: self._watch(relay)]
+        async with asyncio.TaskGroup() as group:
+            children = [group.create_task(self._guard(work)) for work in works]
+            configured = session if self.request.overrides else None
+            uplink = self._guard(lambda: self._uplink(relay, configured))
+            children.append(group.create_task(uplink))
+            ending = await self._ended
+            await self._farewell(ending, lanes, outbox)
+            for child in children:
+                child.cancel()
+        await parts.store.finish(key, FIRST_EPOCH)
+        return ending
+
+    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run one part of the session; its failure ends this session and no other."""
+        try:
+            await work()
+        except CallerGoneError:
+            self.end(GONE)
+        except GatewayError as error:
+            self.end(Ending.of(error))
+        except Exception as error:  # noqa: BLE001 the bulkhead: anything else is a fault of ours
+            _log.exception("session_failed", session_id=self.id, error=type(error).__name__)
+            fault = GatewayError(Reason.INTERNAL, f"session {self.id} failed inside the gateway")
+            self.end(Ending.of(fault))
+
+    async def _uplink(self, relay: Relay, session: dict[str, Any] | None) -> None:
+        """Carry input up; then finish what is due, and end."""
+        if session is not None:
+            # Pipelined: the caller's first bytes follow without waiting for the answer.
+            await relay.send(session_update(session, CONFIG_EVENT_ID))
+        if await relay.uplink():
+            self.end(Ending(out.ClosedReason.BYE_NOW))
+        else:
+            await relay.finish(self._parts.options.finish_max_seconds)
+            self.end(Ending(out.ClosedReason.BYE))
+
+    async def _watch(self, relay: Relay) -> None:
+        """Hold the session to its limits, once a second."""
+        options = self._parts.options
+        life, idle = self._life_max_seconds(), self._idle_max_seconds()
+        while True:
+            await asyncio.sleep(1.0)
+            now = self._now()
+            self.stirred_at = relay.stirred_at
+            if now - self.started_at >= life:
+                self.end(Ending(out.ClosedReason.LIFE_OVER))
+            elif now - relay.stirred_at >= idle:
+                self.end(Ending(out.ClosedReason.IDLE))
+            elif relay.sending_seconds(now) >= options.send_max_seconds:
+                text = "the provider has stopped reading"
+                raise UpstreamError(Reason.UPSTREAM_STUCK, text)
+            elif relay.writing_seconds(now) >= options.send_max_seconds:
+                text = f"a message has waited {options.send_max_seconds:.0f} s to be read"
+                raise CallerError(Reason.SLOW_CALLER, text)
+
+    async def _farewell(self, ending: Ending, lanes: Lanes, outbox: Outbox) -> None:
+        """Take leave: tell the caller why, where there still is one, within bounds."""
+        for event in _steps_to_the_end(ending):
+            self._step(event)
+        if ending.caller_gone:
+            return
+        if ending.reason in (out.ClosedReason.BYE_NOW, out.ClosedReason.SLOW_CALLER):
+            outbox.flush_audio()
+        error = None
+        if ending.error is not None:
+            error = out.ErrorEvent(ending.error.reason, ending.error.message)
+        duration_ms = round((self._now() - self.started_at) * 1000)
+        lanes.control(
+            out.Closed(ending.reason, self.conversation.tally.usage, duration_ms, error)
+        )
+        await lanes.settled(self._parts.options.farewell_seconds)
+        await outbox.emptied(self._parts.options.farewell_seconds)
+
+    # Words and numbers.
+
+    def _step(self, event: SessionEvent) -> None:
+        self.state = step(TABLE, self.state, event)
+
+    def _give_up(self) -> None:
+        if self.state is SessionState.OPENING:
+            self._step(SessionEvent.GAVE_UP)
+
+    def _life_max_seconds(self) -> int:
+        limit = self._parts.options.session_life_max_seconds
+        return _bounded(self.request.life_max_seconds, limit)
+
+    def _idle_max_seconds(self) -> int:
+        limit = self._parts.options.session_idle_max_seconds
+        return _bounded(self.request.idle_max_seconds, limit)
+
+    def _opened(self, line: LeasedLine, template: Template) -> out.Opened:
+        options, turns = self._parts.options, self.conversation.turns
+        return out.Opened(
+            session_id=self.id,
+            upstream_session_id=self.upstream_session_id,
+            owner_address=self._parts.owner_address,
+            durability=self._parts.store.durability,
+            message_max_bytes=options.message_max_bytes,
+            gateway_message_max_bytes=options.gateway_message_max_bytes,
+            session_life_max_seconds=self._life_max_seconds(),
+            session_idle_max_seconds=self._idle_max_seconds(),
+            heartbeat_ms=options.heartbeat_ms,
+            config=out.ConfigState.SENT if self.request.overrides else out.ConfigState.APPLIED,
+            source=line.source,
+            entry_age_ms=round(line.entry_age_seconds * 1000),
+            waited_ms=round(line.waited_seconds * 1000),
+            template=template.name,
+            template_version=template.version,
+            model=template.line_class.model,
+            input_format=turns.input_format.name,
+            output_format=turns.output_format.name,
+            correlation_id=self.request.correlation_id,
+        )
+
+    def _report(self, ending: Ending) -> None:
+        line, tally, error = self.line, self.conversation.tally, ending.error
+        if error is not None:
+            self._parts.observer.refused(error.reason)
+        self._parts.observer.session_ended(
+            SessionReport(
+                session_id=self.id,
+                pool=self.request.template,
+                principal=self.stream.principal,
+                correlation_id=self.request.correlation_id,
+                upstream_session_id=self.upstream_session_id,
+                source=line.source.name.lower() if line else "",
+                reason=ending.reason,
+                error=error.reason if error else None,
+                duration_seconds=self._now() - self.started_at,
+                waited_seconds=line.waited_seconds if line else 0.0,
+                audio_in_bytes=tally.audio_in_bytes,
+                audio_out_bytes=tally.audio_out_bytes,
+                frames_in=tally.frames_in,
+                frames_out=tally.frames_out,
+                responses=tally.responses,
+                usage=tally.usage,
+            )
+        )
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _bounded(asked: int, limit: int) -> int:
+    return min(asked, limit) if asked else limit
+
+
+def _steps_to_the_end(ending: Ending) -> tuple[SessionEvent, ...]:
+    """The way through the machine of a session that is neither resumable nor recovered."""
+    if isinstance(ending.error, UpstreamError):
+        return (SessionEvent.UPSTREAM_LOST, SessionEvent.GAVE_UP)
+    if ending.caller_gone:
+        return (
+            SessionEvent.CALLER_LOST, SessionEvent.WINDOW_ELAPSED, SessionEvent.UPSTREAM_CLOSED
+        )
+    return (SessionEvent.CLOSE_REQUESTED, SessionEvent.UPSTREAM_CLOSED)

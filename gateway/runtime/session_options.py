@@ -1,0 +1,72 @@
+"""What sessions share and how one ends: values only."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from gateway.core.errors import CallerError, GatewayError, Reason, StoreError, UpstreamError
+from gateway.core.events import ClosedReason, Outgoing
+from gateway.runtime.lanes import LaneOptions
+from gateway.runtime.pool import WarmPool
+from gateway.runtime.ports import SessionObserver, SessionStore
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """The limits of one session."""
+
+    first_message_seconds: float = 5.0
+    message_max_bytes: int = 262_144
+    gateway_message_max_bytes: int = 4 << 20
+    session_life_max_seconds: int = 7200
+    session_idle_max_seconds: int = 300
+    heartbeat_ms: int = 1000
+    outbox_max_bytes: int = 3 << 20
+    # How long what is due after `bye` may take.
+    finish_max_seconds: float = 30.0
+    # How long one message, up or down, may be under way.
+    send_max_seconds: float = 30.0
+    # How long the last words may take to reach the caller.
+    farewell_seconds: float = 2.0
+    lanes: LaneOptions = field(default_factory=LaneOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParts:
+    """What every session of a gateway shares."""
+
+    pools: Mapping[str, WarmPool]
+    store: SessionStore
+    observer: SessionObserver
+    # The stored form of an event.
+    encode: Callable[[Outgoing], bytes]
+    owner_address: str
+    options: SessionOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a session ends, and the error that the caller's status carries, if any."""
+
+    reason: ClosedReason
+    error: GatewayError | None = None
+    caller_gone: bool = False
+
+    @classmethod
+    def of(cls, error: GatewayError) -> "Ending":
+        """Tell what an error that ends a session is to be called."""
+        match error:
+            case UpstreamError():
+                return cls(ClosedReason.UPSTREAM, error)
+            case StoreError() if error.reason is Reason.SUPERSEDED:
+                return cls(ClosedReason.SUPERSEDED, error)
+            case StoreError():
+                return cls(ClosedReason.STORE, error)
+            case CallerError() if error.reason is Reason.SLOW_CALLER:
+                return cls(ClosedReason.SLOW_CALLER, error)
+            case _ if error.reason is Reason.DRAINING:
+                return cls(ClosedReason.DRAINING, error)
+        return cls(ClosedReason.INTERNAL, error)
+
+
+GONE = Ending(ClosedReason.BYE_NOW, caller_gone=True)
+CANCELLED = Ending(ClosedReason.KILLED)
