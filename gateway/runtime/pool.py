@@ -1,6 +1,7 @@
 """The shell around one `PoolCore`: dials, grants, closes and keeps one timer. Decides nothing."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -74,6 +75,8 @@ class WarmPool:
         self._waiter_ids = count(1)
         self._tasks = TaskScope(f"pool:{template.name}")
         self._timer: asyncio.TimerHandle | None = None
+        # Acquires by result since the start.
+        self.acquires: Counter[str] = Counter()
 
     @property
     def wait_max_ms(self) -> int:
@@ -135,16 +138,20 @@ class WarmPool:
             grant, upstream = future.result()
         except (asyncio.CancelledError, CallerGoneError):
             self._give_back(waiter_id, future)
-            self._observer.acquired(self.template.name, "cancelled", self._now() - now)
+            self._acquired("cancelled", self._now() - now)
             raise
         except GatewayError as error:
             result = "timeout" if self._now() - now >= wait_seconds else "shed"
-            self._observer.acquired(self.template.name, result, self._now() - now)
+            self._acquired(result, self._now() - now)
             raise error from None
         result = "hit" if grant.at_once else "wait"
-        self._observer.acquired(self.template.name, result, grant.waited_seconds)
+        self._acquired(result, grant.waited_seconds)
         self._observer.granted(self.template.name, grant.entry_age_seconds)
         return grant, upstream
+
+    def _acquired(self, result: str, waited_seconds: float) -> None:
+        self.acquires[result] += 1
+        self._observer.acquired(self.template.name, result, waited_seconds)
 
     def _give_back(self, waiter_id: WaiterId, future: "asyncio.Future[_Granted]") -> None:
         """Undo a request whose caller was cancelled, also when its grant was already on the way."""

@@ -3,6 +3,7 @@
 `audioop` would do it, but left the standard library in Python 3.13.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Final
 
@@ -10,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 Samples = npt.NDArray[np.int16]
+Encode = Callable[[Samples], bytes]
+Decode = Callable[[bytes], Samples]
 
 _MU_LAW_BIAS: Final = 0x84
 _SIGN: Final = 0x80

@@ -1,0 +1,188 @@
+"""A gateway to test against: the contract on a real socket, its behaviour by script.
+
+A script is a generator: it reads the caller's messages from its `Conversation` and yields the gateway's.
+Run as a program it serves one script until it is killed.
+"""
+
+import queue
+import random
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import grpc
+import scripts
+
+from trunkline.v1 import admin_pb2, admin_pb2_grpc, lease_pb2, lease_pb2_grpc, session_pb2, session_pb2_grpc
+from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse
+
+# What the design sets for the gateway, as far as the client can notice it.
+SERVER_ARGUMENTS = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 100),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.bdp_probe", 0),
+]
+
+
+@dataclass
+class Conversation:
+    """One `Converse` call, as the gateway sees it."""
+
+    requests: Iterator[ConverseRequest]
+    context: grpc.ServicerContext
+    received: list[ConverseRequest] = field(default_factory=list)
+    # Set when the call is over, however it ended.
+    over: threading.Event = field(default_factory=threading.Event)
+    # Set when the stream ended by the script's own will.
+    finished: bool = False
+
+    def __iter__(self) -> Iterator[ConverseRequest]:
+        for request in self.requests:
+            self.received.append(request)
+            yield request
+
+    def kinds(self) -> list[str]:
+        return [request.WhichOneof("message") or "" for request in self.received]
+
+    def header(self, name: str) -> str | bytes | None:
+        return dict(self.context.invocation_metadata()).get(name)
+
+
+Script = Callable[[Conversation], Iterator[ConverseResponse]]
+
+
+class Gateway(
+    session_pb2_grpc.SessionServiceServicer,
+    lease_pb2_grpc.LeaseServiceServicer,
+    admin_pb2_grpc.AdminServiceServicer,
+):
+    """Plays `script` in every conversation, and answers the other calls in one line each."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.address = ""
+        self.headers: list[str | bytes | None] = []
+        self.stalled = threading.Event()
+        self._conversations: queue.Queue[Conversation] = queue.Queue()
+
+    def conversation(self) -> Conversation:
+        """Wait for the next conversation that has begun."""
+        return self._conversations.get(timeout=5)
+
+    def Converse(  # type: ignore[override]  # noqa: N802 - the generated type mixes sync and async
+        self, request_iterator: Iterator[ConverseRequest], context: grpc.ServicerContext
+    ) -> Iterator[ConverseResponse]:
+        conversation = Conversation(request_iterator, context)
+        context.add_callback(conversation.over.set)
+        self._conversations.put(conversation)
+        yield from self.script(conversation)
+        conversation.finished = True
+
+    def GetSession(  # type: ignore[override]  # noqa: N802
+        self, request: session_pb2.GetSessionRequest, context: grpc.ServicerContext
+    ) -> session_pb2.GetSessionResponse:
+        self._note(context)
+        if request.session_id != "s1":
+            scripts.refuse(context, "UNKNOWN_SESSION", grpc.StatusCode.NOT_FOUND)
+        return session_pb2.GetSessionResponse(session_id=request.session_id)
+
+    def Acquire(  # type: ignore[override]  # noqa: N802
+        self, request: lease_pb2.AcquireRequest, context: grpc.ServicerContext
+    ) -> lease_pb2.AcquireResponse:
+        self._note(context)
+        return lease_pb2.AcquireResponse(lease_token=request.template, ttl_seconds=request.ttl_seconds)
+
+    def Release(  # type: ignore[override]  # noqa: N802
+        self, request: lease_pb2.ReleaseRequest, context: grpc.ServicerContext
+    ) -> lease_pb2.ReleaseResponse:
+        self._note(context)
+        return lease_pb2.ReleaseResponse(released=request.lease_token == "L1")  # noqa: S105
+
+    def ListPools(  # type: ignore[override]  # noqa: N802
+        self, request: admin_pb2.ListPoolsRequest, context: grpc.ServicerContext
+    ) -> admin_pb2.ListPoolsResponse:
+        self._note(context)
+        return admin_pb2.ListPoolsResponse(pools=[admin_pb2.Pool(name=request.pool)])
+
+    def ListLeases(  # type: ignore[override]  # noqa: N802
+        self, request: admin_pb2.ListLeasesRequest, context: grpc.ServicerContext
+    ) -> admin_pb2.ListLeasesResponse:
+        self._note(context)
+        return admin_pb2.ListLeasesResponse(leases=[admin_pb2.Lease(pool=request.pool)])
+
+    def ListSessions(  # type: ignore[override]  # noqa: N802
+        self, request: admin_pb2.ListSessionsRequest, context: grpc.ServicerContext
+    ) -> admin_pb2.ListSessionsResponse:
+        self._note(context)
+        return admin_pb2.ListSessionsResponse(sessions=[admin_pb2.Session(pool=request.pool)])
+
+    def GetCapabilities(  # type: ignore[override]  # noqa: N802
+        self, request: admin_pb2.GetCapabilitiesRequest, context: grpc.ServicerContext
+    ) -> admin_pb2.GetCapabilitiesResponse:
+        del request
+        # The one call that never comes back: for deadlines.
+        context.add_callback(self.stalled.set)
+        self.stalled.wait(10)
+        return admin_pb2.GetCapabilitiesResponse(version="1")
+
+    def _note(self, context: grpc.ServicerContext) -> None:
+        self.headers.append(dict(context.invocation_metadata()).get("authorization"))
+
+
+# The calls that no client of ours makes stay what the generated class says: not implemented.
+Gateway.__abstractmethods__ = frozenset()
+
+
+@contextmanager
+def serving(
+    script: Script, credentials: grpc.ServerCredentials | None = None, port: int | None = None
+) -> Iterator[Gateway]:
+    """Serve on a free port of 20000 to 32000; stop at once afterwards."""
+    gateway = Gateway(script)
+    port = free_port() if port is None else port
+    gateway.address = f"127.0.0.1:{port}"
+    # Threads that nobody joins would hold the test back: scripts end with their call.
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        server = grpc.server(pool, options=SERVER_ARGUMENTS)
+        session_pb2_grpc.add_SessionServiceServicer_to_server(gateway, server)
+        lease_pb2_grpc.add_LeaseServiceServicer_to_server(gateway, server)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(gateway, server)
+        if credentials is None:
+            server.add_insecure_port(gateway.address)
+        else:
+            server.add_secure_port(gateway.address, credentials)
+        server.start()
+        try:
+            yield gateway
+        finally:
+            server.stop(None).wait(5)
+
+
+def free_port() -> int:
+    """Return a port that could be bound a moment ago. Below the ephemeral range, so nobody is given it."""
+    while True:
+        port = random.randint(20_000, 32_000)  # noqa: S311
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def main() -> None:
+    """Serve the script of the first argument on the port of the second."""
+    script: Script = getattr(scripts, sys.argv[1])
+    with serving(script, port=int(sys.argv[2])):
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        threading.Event().wait(60)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Both clients under one face, so that each promise is tested once for both."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Protocol, Self, cast
+
+from trunkline_client import AsyncClient, AsyncSession, Client, Session
+from trunkline_client.events import Event
+
+
+class Connect(Protocol):
+    """How a test makes a client."""
+
+    def __call__(self, address: str, **arguments: Any) -> AsyncClient:  # noqa: ANN401
+        """Return a client that is used as an `AsyncClient`, whichever it is."""
+
+
+class ThreadedSession:
+    """A blocking session that is awaited: each call runs in a thread."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return _threaded(getattr(self._session, name))
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self._session.__enter__)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self._session.__exit__, kind, error, trace)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        # StopIteration cannot leave a thread.
+        event = await asyncio.to_thread(next, self._session, None)
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+
+class ThreadedClient:
+    """A blocking client that is awaited."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return _threaded(getattr(self._client, name))
+
+    def open(self, *arguments: Any, **named: Any) -> ThreadedSession:  # noqa: ANN401
+        return ThreadedSession(self._client.open(*arguments, **named))
+
+    async def __aenter__(self) -> Self:
+        self._client.__enter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self._client.__exit__, kind, error, trace)
+
+
+def _threaded(attribute: object) -> object:
+    if not callable(attribute):
+        return attribute
+
+    def call(*arguments: object, **named: object) -> Awaitable[object]:
+        return asyncio.to_thread(cast("Callable[..., object]", attribute), *arguments, **named)
+
+    return call
+
+
+def connect_sync(address: str, **arguments: Any) -> AsyncClient:  # noqa: ANN401
+    return cast("AsyncClient", ThreadedClient(Client(address, **arguments)))
+
+
+async def events_of(session: AsyncSession) -> list[Event]:
+    """Return what is left of a session."""
+    return [event async for event in session]
+
+
+def names_of(events: list[Event]) -> list[str]:
+    return [type(event).__name__ for event in events]

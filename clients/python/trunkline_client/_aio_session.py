@@ -1,0 +1,287 @@
+"""One session on asyncio: performs what the core decides."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from grpc import StatusCode, aio
+from trunkline.v1.control_pb2 import Control
+from trunkline.v1.event_pb2 import Closed, Queued
+from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse, Open, Opened
+
+from trunkline_client import _requests
+from trunkline_client._inbox import Inbox
+from trunkline_client._session import SessionCore, State
+from trunkline_client._status import error_of
+from trunkline_client.errors import TrunklineError, refusal
+from trunkline_client.events import Event
+from trunkline_client.inputs import SessionOverrides, Speaker
+from trunkline_client.options import ConnectionOptions
+
+ConverseCall = aio.StreamStreamCall[ConverseRequest, ConverseResponse]
+
+
+class AsyncSession(AsyncIterator[Event]):
+    """A conversation. Made by `AsyncClient.open`; it begins with `async with` and ends with that block.
+
+    Leaving the block normally says `bye {now}` and waits at most `close_timeout_seconds` for `closed`;
+    an exception cancels the session at once.
+
+    Several tasks may send at the same time. Sends return when gRPC has taken the message; they raise
+    what ended the session, NOT_OPEN outside of it, TIMED_OUT after `write_timeout_seconds`. Cancelling a
+    send ends the session, for a half-sent message cannot be taken back; cancelling a wait for an event
+    loses nothing.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], ConverseCall],
+        message: Open,
+        options: ConnectionOptions,
+        open_timeout_seconds: float,
+        on_queued: Callable[[Queued], None] | None,
+    ) -> None:
+        """Prepare; nothing is sent before `async with`."""
+        self._start = start
+        self._message = message
+        self._options = options
+        self._open_timeout_seconds = open_timeout_seconds
+        self._on_queued = on_queued
+        self._core = SessionCore()
+        self._inbox = Inbox(options.receive_buffer_max_bytes)
+        # gRPC allows one write at a time, and the numbers of controls must go out in order.
+        self._writing = asyncio.Lock()
+        self._call: ConverseCall | None = None
+        self._receiving: asyncio.Task[None] | None = None
+
+    @property
+    def opened(self) -> Opened:
+        """What the gateway answered to `open`. Raises NOT_OPEN before."""
+        return self._core.opened
+
+    @property
+    def id(self) -> str:
+        """The session's id. Raises NOT_OPEN before."""
+        return self._core.opened.session_id
+
+    @property
+    def closed(self) -> Closed | None:
+        """The gateway's last message, as soon as it has arrived."""
+        return self._core.closed
+
+    # What the caller sends.
+
+    async def send_audio(self, data: bytes) -> None:
+        """Send audio in `opened.input_format`, any length up to `opened.limits.message_max_bytes`."""
+        async with self._writing:
+            await self._write(self._core.audio_request(data))
+
+    async def send_text(self, text: str, *, role: Speaker = "user", item_id: str = "") -> int:
+        """Add words to the conversation; does not ask for an answer. Returns the control's number.
+
+        The number is what `Error.cseq` names if the gateway refuses this request.
+        """
+        return await self._send_control(_requests.text(text, role, item_id))
+
+    async def commit(self) -> int:
+        """End the user's turn, where turn detection is off. Returns the control's number."""
+        return await self._send_control(_requests.commit())
+
+    async def clear(self) -> int:
+        """Forget the audio that was not committed. Returns the control's number."""
+        return await self._send_control(_requests.clear())
+
+    async def create_response(
+        self,
+        *,
+        instructions: str | None = None,
+        text_only: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        out_of_band: bool = False,
+    ) -> int:
+        """Ask for an answer; `out_of_band` answers beside the conversation. Returns the control's number."""
+        control = _requests.create_response(
+            instructions, metadata, text_only=text_only, out_of_band=out_of_band
+        )
+        return await self._send_control(control)
+
+    async def cancel(self, response_id: str = "") -> int:
+        """Stop an answer; empty = the one under way. Returns the control's number."""
+        return await self._send_control(_requests.cancel(response_id))
+
+    async def truncate(self, item_id: str, audio_end_ms: int, content_index: int = 0) -> int:
+        """Cut an answer at the milliseconds that were heard. Returns the control's number."""
+        return await self._send_control(_requests.truncate(item_id, audio_end_ms, content_index))
+
+    async def send_tool_result(self, call_id: str, output: str, *, create_response: bool = True) -> int:
+        """Answer one `ToolCall`, and ask for an answer. Returns the control's number."""
+        control = _requests.tool_result(call_id, output, create_response=create_response)
+        return await self._send_control(control)
+
+    async def update(self, overrides: SessionOverrides) -> int:
+        """Change the configuration; only fields that are present change. Returns the control's number."""
+        return await self._send_control(_requests.update(overrides))
+
+    async def send_raw(self, event: str | Mapping[str, object]) -> int:
+        """Send one of the provider's client events, as JSON text or as a mapping. Returns the number."""
+        return await self._send_control(_requests.raw(event))
+
+    async def end_input(self) -> None:
+        """Say that no more input comes: what is due is finished, then iteration ends after `Closed`."""
+        await self._send_bye(now=False)
+
+    async def close(self) -> None:
+        """End now: `bye {now}`, at most `close_timeout_seconds` for `closed`, then the stream is cut.
+
+        Unread events are dropped. Never raises for the gateway's part; a second call does nothing.
+        """
+        if self._receiving is None:
+            return
+        self._inbox.discard()
+        try:
+            with contextlib.suppress(TrunklineError, TimeoutError):
+                async with asyncio.timeout(self._options.close_timeout_seconds):
+                    await self._finish(self._receiving)
+        finally:
+            await self._cut(self._receiving)
+
+    # What comes back.
+
+    def __aiter__(self) -> Self:
+        """Return itself: a session is read once."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event. Raises what ended the session, unless it ended after `Closed`."""
+        if self._receiving is None:
+            raise refusal("NOT_OPEN", "enter `async with` before you read events")
+        event = await self._inbox.get()
+        if event is not None:
+            return event
+        if self._core.failure is not None:
+            raise self._core.failure
+        raise StopAsyncIteration
+
+    # Begin and end.
+
+    async def __aenter__(self) -> Self:
+        """Open the session. Raises why not: a refusal of the gateway, CONNECTION_LOST, or TIMED_OUT."""
+        request = self._core.open_request(self._message)
+        self._call = call = self._start()
+        try:
+            async with asyncio.timeout(self._open_timeout_seconds):
+                await self._open(call, request)
+        except TimeoutError:
+            raise self._given_up(f"no `opened` within {self._open_timeout_seconds} s") from None
+        finally:
+            if self._core.state is not State.OPEN:
+                call.cancel()
+        self._receiving = asyncio.create_task(self._receive(call), name=f"trunkline {self.id}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the session, as the class says."""
+        if kind is None:
+            await self.close()
+        elif self._receiving is not None:
+            await self._cut(self._receiving)
+
+    async def _open(self, call: ConverseCall, request: ConverseRequest) -> None:
+        await self._write(request)
+        try:
+            while self._core.state is State.OPENING:
+                await self._receive_opening(call)
+        except aio.AioRpcError as failure:
+            self._core.end(error_of(failure))
+        if self._core.failure is not None:
+            raise self._core.failure
+
+    async def _receive_opening(self, call: ConverseCall) -> None:
+        response = await call.read()
+        if not isinstance(response, ConverseResponse):
+            self._core.end(None)
+            return
+        message = self._core.receive_opening(response)
+        if isinstance(message, Queued) and self._on_queued is not None:
+            self._on_queued(message)
+
+    async def _finish(self, receiving: asyncio.Task[None]) -> None:
+        if self._core.wants_bye:
+            await self._send_bye(now=True)
+        await asyncio.wait({receiving})
+
+    async def _cut(self, receiving: asyncio.Task[None]) -> None:
+        """Leave nothing behind, wherever the session stands. Safe to cancel."""
+        self._core.abandon()
+        self._inbox.discard()
+        receiving.cancel()
+        # A cancelled gRPC call answers within this event loop: no peer is asked.
+        await asyncio.wait({receiving}, timeout=self._options.close_timeout_seconds)
+
+    def _given_up(self, message: str) -> TrunklineError:
+        failure = refusal("TIMED_OUT", message)
+        self._core.end(failure)
+        if self._call is not None:
+            self._call.cancel()
+        return failure
+
+    # The stream.
+
+    async def _send_control(self, control: Control) -> int:
+        async with self._writing:
+            await self._write(self._core.control_request(control))
+            return self._core.cseq
+
+    async def _send_bye(self, *, now: bool) -> None:
+        async with self._writing:
+            await self._write(self._core.bye_request(now=now))
+
+    async def _write(self, request: ConverseRequest) -> None:
+        call = self._call
+        assert call is not None, "the core lets nothing through before `open`"  # noqa: S101
+        try:
+            async with asyncio.timeout(self._options.write_timeout_seconds):
+                await call.write(request)
+        except TimeoutError:
+            raise self._given_up("the gateway took no message for too long") from None
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            # The stream is over, and its status says why better than the failed write.
+            raise await _ending(call) from None
+
+    async def _receive(self, call: ConverseCall) -> None:
+        """Fill the inbox until the stream ends; note how it ended. Runs as this session's only task."""
+        try:
+            await self._receive_events(call)
+            self._core.end(None)
+        except aio.AioRpcError as failure:
+            self._core.end(error_of(failure))
+        except TrunklineError as failure:
+            self._core.end(failure)
+        finally:
+            # Also where the call was cancelled under the reader: by a cancelled send or a closed client.
+            self._core.end(refusal("CANCELLED", "this side cancelled the session"))
+            call.cancel()
+            self._inbox.end()
+
+    async def _receive_events(self, call: ConverseCall) -> None:
+        while self._core.state is not State.CLOSED:
+            response = await call.read()
+            if not isinstance(response, ConverseResponse):
+                return
+            event = self._core.receive(response)
+            if event is not None:
+                await self._inbox.put(event, response.ByteSize())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._options.close_timeout_seconds):
+                await call.read()
+
+
+async def _ending(call: ConverseCall) -> TrunklineError:
+    code = await call.code()
+    if code is StatusCode.OK:
+        return refusal("NOT_OPEN", "the session has ended")
+    return error_of(aio.AioRpcError(code, None, await call.trailing_metadata(), await call.details()))

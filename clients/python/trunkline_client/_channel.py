@@ -1,0 +1,100 @@
+"""What both shells need to make a channel: arguments, credentials, and the rule about plaintext.
+
+Pure, but for reading the TLS files.
+"""
+
+import ipaddress
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from trunkline_client.options import ConnectionOptions, TlsOptions
+
+ChannelArguments = list[tuple[str, int | str]]
+
+_LOCAL_SCHEMES: Final = ("unix:", "unix-abstract:")
+_IP_SCHEMES: Final = ("ipv4:", "ipv6:", "dns:///", "dns:")
+
+
+def channel_arguments(address: str, options: ConnectionOptions) -> ChannelArguments:
+    """Return gRPC's channel arguments. gRPC ignores unknown names in silence: a test looks them up."""
+    arguments: ChannelArguments = [
+        ("grpc.keepalive_time_ms", options.keepalive_time_ms),
+        ("grpc.keepalive_timeout_ms", options.keepalive_timeout_ms),
+        ("grpc.http2.ping_timeout_ms", options.ping_timeout_ms),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Both keep what is in flight small: audio that nobody has read must not pile up on the way.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", options.lookahead_bytes),
+        ("grpc.initial_reconnect_backoff_ms", options.initial_reconnect_backoff_ms),
+        ("grpc.min_reconnect_backoff_ms", options.min_reconnect_backoff_ms),
+        ("grpc.max_reconnect_backoff_ms", options.max_reconnect_backoff_ms),
+        ("grpc.max_receive_message_length", options.receive_message_max_bytes),
+        # A conversation cannot be sent twice behind the caller's back.
+        ("grpc.enable_retries", 0),
+        # Otherwise all channels of a process to one address share a connection.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.lb_policy_name", "round_robin"),
+    ]
+    if is_local(address):
+        # A proxy variable of the machine must not send loopback traffic away.
+        arguments.append(("grpc.enable_http_proxy", 0))
+    if options.tls is not None and options.tls.server_name is not None:
+        arguments.append(("grpc.ssl_target_name_override", options.tls.server_name))
+    return arguments
+
+
+def channel_credentials(address: str, options: ConnectionOptions) -> grpc.ChannelCredentials | None:
+    """Return the TLS credentials, or None for plaintext. Raises ValueError where plaintext is not safe."""
+    if options.tls is not None:
+        return _tls_credentials(options.tls)
+    if options.allow_plaintext or is_local(address):
+        return None
+    raise ValueError(f"{address} is not this machine: give TlsOptions, or allow_plaintext=True")
+
+
+def _tls_credentials(tls: TlsOptions) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
+        root_certificates=_content(tls.ca_file),
+        private_key=_content(tls.key_file),
+        certificate_chain=_content(tls.cert_file),
+    )
+
+
+def _content(path: str | None) -> bytes | None:
+    return None if path is None else Path(path).read_bytes()
+
+
+def is_local(address: str) -> bool:
+    """Tell whether a gRPC target never leaves this machine."""
+    if address.startswith(_LOCAL_SCHEMES):
+        return True
+    for scheme in _IP_SCHEMES:
+        address = address.removeprefix(scheme)
+    return all(_is_loopback(_host(each)) for each in address.split(","))
+
+
+def _host(endpoint: str) -> str:
+    if endpoint.startswith("["):
+        return endpoint[1:].partition("]")[0]
+    host, _, port = endpoint.rpartition(":")
+    return host if host and port.isdigit() else endpoint
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def authorization(token: str) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that shows `token`; empty = none. The error never shows the token."""
+    if not token:
+        return ()
+    # gRPC would refuse it too, but with the whole header in its message.
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("the token holds characters that a header cannot carry (a newline at its end?)")
+    return (("authorization", f"Bearer {token}"),)

@@ -1,0 +1,45 @@
+"""What gRPC's blocking stream lacks: a type, a typed ending, and a bound on its reads."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Generator
+from typing import Protocol
+
+import grpc
+from trunkline.v1.session_pb2 import ConverseResponse
+
+from trunkline_client._status import EndedCall, error_of
+from trunkline_client.errors import TrunklineError, refusal
+
+
+class ConverseCall(EndedCall, Protocol):
+    """What gRPC returns for a stream: an iterator that is also the call."""
+
+    def __next__(self) -> ConverseResponse:
+        """Block until the next message; raise StopIteration on status OK, `grpc.RpcError` on another."""
+
+    def cancel(self) -> object:
+        """End the call here and there."""
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Call back when the call is over; False = it is over already."""
+
+
+def ending(call: ConverseCall) -> TrunklineError:
+    """Return what ended a call that is over, for one who wanted to send."""
+    if call.code() is grpc.StatusCode.OK:
+        return refusal("NOT_OPEN", "the session has ended")
+    return error_of(call)
+
+
+@contextlib.contextmanager
+def at_most(seconds: float, give_up: Callable[[], None]) -> Generator[None]:
+    """Call `give_up` if the block takes longer: gRPC's blocking reads take no timeout of their own."""
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()

@@ -1,0 +1,279 @@
+"""One blocking session: performs what the core decides."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Self
+
+import grpc
+from trunkline.v1.control_pb2 import Control
+from trunkline.v1.event_pb2 import Closed, Queued
+from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse, Open, Opened
+
+from trunkline_client import _requests
+from trunkline_client._outbox import Outbox
+from trunkline_client._session import SessionCore, State
+from trunkline_client._status import error_of
+from trunkline_client._sync_call import ConverseCall, at_most, ending
+from trunkline_client.errors import TrunklineError, refusal
+from trunkline_client.events import Event
+from trunkline_client.inputs import SessionOverrides, Speaker
+from trunkline_client.options import ConnectionOptions
+
+
+class Session(Iterator[Event]):
+    """A conversation. Made by `Client.open`; it begins with `with` and ends with that block.
+
+    Leaving the block normally says `bye {now}` and waits at most `close_timeout_seconds` for `closed`;
+    an exception cancels the session at once.
+
+    Any thread may send or close while another one iterates. Sends return when the message is queued for
+    gRPC, which they may have to wait for; they raise what ended the session, NOT_OPEN outside of it,
+    TIMED_OUT after `write_timeout_seconds`.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[Iterator[ConverseRequest]], ConverseCall],
+        message: Open,
+        options: ConnectionOptions,
+        open_timeout_seconds: float,
+        on_queued: Callable[[Queued], None] | None,
+    ) -> None:
+        """Prepare; nothing is sent before `with`."""
+        self._start = start
+        self._message = message
+        self._options = options
+        self._open_timeout_seconds = open_timeout_seconds
+        self._on_queued = on_queued
+        # One lock for the core and the outbox: numbers must go out in the order they were given.
+        self._changed = threading.Condition()
+        self._core = SessionCore()
+        self._outbox = Outbox(self._changed, options.send_queue_max_bytes)
+        self._reading = threading.Lock()
+        self._call: ConverseCall | None = None
+
+    @property
+    def opened(self) -> Opened:
+        """What the gateway answered to `open`. Raises NOT_OPEN before."""
+        return self._core.opened
+
+    @property
+    def id(self) -> str:
+        """The session's id. Raises NOT_OPEN before."""
+        return self._core.opened.session_id
+
+    @property
+    def closed(self) -> Closed | None:
+        """The gateway's last message, as soon as iteration has come to it."""
+        return self._core.closed
+
+    # What the caller sends.
+
+    def send_audio(self, data: bytes) -> None:
+        """Send audio in `opened.input_format`, any length up to `opened.limits.message_max_bytes`."""
+        self._send(lambda: self._core.audio_request(data))
+
+    def send_text(self, text: str, *, role: Speaker = "user", item_id: str = "") -> int:
+        """Add words to the conversation; does not ask for an answer. Returns the control's number.
+
+        The number is what `Error.cseq` names if the gateway refuses this request.
+        """
+        return self._send_control(_requests.text(text, role, item_id))
+
+    def commit(self) -> int:
+        """End the user's turn, where turn detection is off. Returns the control's number."""
+        return self._send_control(_requests.commit())
+
+    def clear(self) -> int:
+        """Forget the audio that was not committed. Returns the control's number."""
+        return self._send_control(_requests.clear())
+
+    def create_response(
+        self,
+        *,
+        instructions: str | None = None,
+        text_only: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        out_of_band: bool = False,
+    ) -> int:
+        """Ask for an answer; `out_of_band` answers beside the conversation. Returns the control's number."""
+        control = _requests.create_response(
+            instructions, metadata, text_only=text_only, out_of_band=out_of_band
+        )
+        return self._send_control(control)
+
+    def cancel(self, response_id: str = "") -> int:
+        """Stop an answer; empty = the one under way. Returns the control's number."""
+        return self._send_control(_requests.cancel(response_id))
+
+    def truncate(self, item_id: str, audio_end_ms: int, content_index: int = 0) -> int:
+        """Cut an answer at the milliseconds that were heard. Returns the control's number."""
+        return self._send_control(_requests.truncate(item_id, audio_end_ms, content_index))
+
+    def send_tool_result(self, call_id: str, output: str, *, create_response: bool = True) -> int:
+        """Answer one `ToolCall`, and ask for an answer. Returns the control's number."""
+        control = _requests.tool_result(call_id, output, create_response=create_response)
+        return self._send_control(control)
+
+    def update(self, overrides: SessionOverrides) -> int:
+        """Change the configuration; only fields that are present change. Returns the control's number."""
+        return self._send_control(_requests.update(overrides))
+
+    def send_raw(self, event: str | Mapping[str, object]) -> int:
+        """Send one of the provider's client events, as JSON text or as a mapping. Returns the number."""
+        return self._send_control(_requests.raw(event))
+
+    def end_input(self) -> None:
+        """Say that no more input comes: what is due is finished, then iteration ends after `Closed`."""
+        self._send(lambda: self._core.bye_request(now=False))
+
+    def close(self) -> None:
+        """End now: `bye {now}`, at most `close_timeout_seconds` for `closed`, then the stream is cut.
+
+        Unread events are dropped. Never raises for the gateway's part; a second call does nothing.
+        """
+        call = self._call
+        if call is None or self._core.state is State.ENDED:
+            return
+        try:
+            with self._changed:
+                if self._core.wants_bye:
+                    self._outbox.put(self._core.bye_request(now=True))
+            with at_most(self._options.close_timeout_seconds, lambda: self._cut(call)):
+                self._drain(call)
+        finally:
+            self._cut(call)
+
+    # What comes back.
+
+    def __iter__(self) -> Self:
+        """Return itself: a session is read once."""
+        return self
+
+    def __next__(self) -> Event:
+        """Block until the next event. Raises what ended the session, unless it ended after `Closed`.
+
+        Bounded by `session_timeout_seconds`, and by the pings that find a dead gateway.
+        """
+        call = self._call
+        if call is None:
+            raise refusal("NOT_OPEN", "enter `with` before you read events")
+        with self._reading:
+            event = self._next_event(call)
+        if event is not None:
+            return event
+        if self._core.failure is not None:
+            raise self._core.failure
+        raise StopIteration
+
+    # Begin and end.
+
+    def __enter__(self) -> Self:
+        """Open the session. Raises why not: a refusal of the gateway, CONNECTION_LOST, or TIMED_OUT."""
+        with self._changed:
+            self._outbox.put(self._core.open_request(self._message))
+        self._call = call = self._start(self._outbox)
+        if not call.add_callback(self._let_go):
+            self._let_go()
+        try:
+            with at_most(self._open_timeout_seconds, self._give_up_opening):
+                while self._core.state is State.OPENING:
+                    self._receive_opening(call)
+        finally:
+            if self._core.state is not State.OPEN:
+                self._cut(call)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the session, as the class says."""
+        if kind is None:
+            self.close()
+        elif self._call is not None:
+            self._cut(self._call)
+
+    def _receive_opening(self, call: ConverseCall) -> None:
+        response = self._receive(call)
+        if response is None:
+            raise self._core.failure or refusal("NOT_OPEN", "the session was closed while it opened")
+        with self._changed:
+            message = self._core.receive_opening(response)
+        if isinstance(message, Queued) and self._on_queued is not None:
+            self._on_queued(message)
+
+    def _drain(self, call: ConverseCall) -> None:
+        """Read until the end, or let the thread that reads already do it."""
+        with self._reading:
+            while self._next_event(call) is not None:
+                pass
+
+    def _cut(self, call: ConverseCall) -> None:
+        """Leave nothing behind, wherever the session stands."""
+        with self._changed:
+            self._core.abandon()
+            self._outbox.end()
+        call.cancel()
+
+    def _let_go(self) -> None:
+        with self._changed:
+            self._outbox.end()
+
+    def _give_up_opening(self) -> None:
+        self._give_up(f"no `opened` within {self._open_timeout_seconds} s")
+
+    def _give_up(self, message: str) -> None:
+        self._end(refusal("TIMED_OUT", message))
+        if self._call is not None:
+            self._call.cancel()
+
+    def _end(self, failure: TrunklineError | None) -> None:
+        with self._changed:
+            self._core.end(failure)
+
+    # The stream.
+
+    def _send_control(self, control: Control) -> int:
+        return self._send(lambda: self._core.control_request(control))
+
+    def _send(self, build: Callable[[], ConverseRequest]) -> int:
+        """Queue what `build` returns, as soon as there is room; return the number of the last control."""
+        with self._changed:
+            if not self._outbox.await_room(self._options.write_timeout_seconds):
+                self._give_up("the gateway took no message for too long")
+            if self._outbox.ended and self._core.wants_bye and self._call is not None:
+                raise ending(self._call)
+            self._outbox.put(build())
+            return self._core.cseq
+
+    def _next_event(self, call: ConverseCall) -> Event | None:
+        """Return the next event; None = the stream is over, and the core knows how."""
+        while self._core.state is not State.CLOSED:
+            response = self._receive(call)
+            if response is None:
+                return None
+            event = self._interpreted(call, response)
+            if event is not None:
+                return event
+        with at_most(self._options.close_timeout_seconds, lambda: self._cut(call)):
+            self._receive(call)
+        return None
+
+    def _interpreted(self, call: ConverseCall, response: ConverseResponse) -> Event | None:
+        with self._changed:
+            try:
+                return self._core.receive(response)
+            except TrunklineError as failure:
+                self._core.end(failure)
+                call.cancel()
+                return None
+
+    def _receive(self, call: ConverseCall) -> ConverseResponse | None:
+        try:
+            return next(call)
+        except StopIteration:
+            self._end(None)
+        except grpc.RpcError as failure:
+            self._end(error_of(failure))
+        return None

@@ -1,0 +1,79 @@
+"""What a session yields: the contract's own messages, under the names that `match` needs."""
+
+from trunkline.v1.errors_pb2 import Error
+from trunkline.v1.event_pb2 import (
+    Closed,
+    ConfigRejected,
+    GoAway,
+    InputCommitted,
+    Interrupted,
+    ItemDone,
+    OutputAudio,
+    Queued,
+    RateLimits,
+    RawServerEvent,
+    ResponseCreated,
+    ResponseDone,
+    SessionUpdated,
+    SpeechStarted,
+    SpeechStopped,
+    StateChanged,
+    TextDelta,
+    Token,
+    ToolCall,
+    TranscriptDelta,
+    UserTranscript,
+)
+from trunkline.v1.session_pb2 import Opened
+
+# `Queued` goes to `on_queued` and `Opened` is `session.opened`: iteration begins after them.
+Event = (
+    OutputAudio
+    | TextDelta
+    | TranscriptDelta
+    | UserTranscript
+    | SpeechStarted
+    | SpeechStopped
+    | InputCommitted
+    | ItemDone
+    | ToolCall
+    | ResponseCreated
+    | ResponseDone
+    | Interrupted
+    | RateLimits
+    | SessionUpdated
+    | ConfigRejected
+    | StateChanged
+    | GoAway
+    | Token
+    | Error
+    | Closed
+    | RawServerEvent
+)
+
+__all__ = [
+    "Closed",
+    "ConfigRejected",
+    "Error",
+    "Event",
+    "GoAway",
+    "InputCommitted",
+    "Interrupted",
+    "ItemDone",
+    "Opened",
+    "OutputAudio",
+    "Queued",
+    "RateLimits",
+    "RawServerEvent",
+    "ResponseCreated",
+    "ResponseDone",
+    "SessionUpdated",
+    "SpeechStarted",
+    "SpeechStopped",
+    "StateChanged",
+    "TextDelta",
+    "Token",
+    "ToolCall",
+    "TranscriptDelta",
+    "UserTranscript",
+]

@@ -1,0 +1,53 @@
+"""How to connect: TLS, deadlines, limits, and the gRPC settings that a voice stream needs."""
+
+from dataclasses import dataclass
+from typing import Final
+
+_MEBIBYTE: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """Files in PEM. Without `ca_file` gRPC's own roots are trusted; cert and key make it mutual TLS."""
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    # The name that the gateway's certificate must carry, where it is not the address's own.
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse half of a key pair."""
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together: give both or none")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """Settings of one client. Deadlines end with TIMED_OUT; sizes are of serialised messages."""
+
+    tls: TlsOptions | None = None
+    # Without TLS the token and the audio are readable on the way, so it is for loopback and Unix sockets.
+    allow_plaintext: bool = False
+
+    # Deadlines.
+    call_timeout_seconds: float = 10.0
+    write_timeout_seconds: float = 10.0
+    close_timeout_seconds: float = 2.0
+    # The gRPC deadline of a session. It bounds every read of it and costs nothing per message; a dead
+    # peer is noticed by the pings long before, an idle session ended by the gateway.
+    session_timeout_seconds: float = 86_400.0
+
+    # Limits. The gateway sends up to 4 MiB; the rest is room for the frame around it.
+    receive_message_max_bytes: int = 4 * _MEBIBYTE + 65_536
+    receive_buffer_max_bytes: int = 16_384
+    send_queue_max_bytes: int = 262_144
+
+    # HTTP/2. Without `ping_timeout_ms` a frozen gateway is noticed only after a minute.
+    keepalive_time_ms: int = 10_000
+    keepalive_timeout_ms: int = 5_000
+    ping_timeout_ms: int = 5_000
+    lookahead_bytes: int = 16_384
+    initial_reconnect_backoff_ms: int = 100
+    min_reconnect_backoff_ms: int = 100
+    max_reconnect_backoff_ms: int = 2_000

@@ -1,0 +1,195 @@
+"""The blocking client. `trunkline_client.aio` has the same methods on asyncio."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import grpc
+from trunkline.v1.admin_pb2 import (
+    GetCapabilitiesRequest,
+    GetCapabilitiesResponse,
+    ListLeasesRequest,
+    ListLeasesResponse,
+    ListPoolsRequest,
+    ListPoolsResponse,
+    ListSessionsRequest,
+    ListSessionsResponse,
+)
+from trunkline.v1.admin_pb2_grpc import AdminServiceStub
+from trunkline.v1.event_pb2 import Queued
+from trunkline.v1.lease_pb2 import AcquireRequest, AcquireResponse, ReleaseRequest, ReleaseResponse
+from trunkline.v1.lease_pb2_grpc import LeaseServiceStub
+from trunkline.v1.session_pb2 import ConverseRequest, GetSessionRequest, GetSessionResponse
+from trunkline.v1.session_pb2_grpc import SessionServiceStub
+
+from trunkline_client import _requests, inputs
+from trunkline_client._channel import authorization, channel_arguments, channel_credentials
+from trunkline_client._status import error_of
+from trunkline_client._sync_call import ConverseCall
+from trunkline_client._sync_session import Session
+from trunkline_client.errors import refusal
+from trunkline_client.options import ConnectionOptions
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+_DEFAULTS: Final = ConnectionOptions()
+
+
+class Client:
+    """One gateway, and one connection to it. Use it in `with`; sessions are independent of each other.
+
+    `address` is a gRPC target. The token goes along with each call and is shown nowhere.
+    Every method raises a `TrunklineError` for what the gateway refuses, CONNECTION_LOST where there is
+    none, TIMED_OUT after its deadline, NOT_OPEN outside of the block.
+    """
+
+    def __init__(self, address: str, *, token: str = "", options: ConnectionOptions = _DEFAULTS) -> None:
+        """Prepare; nothing is connected yet. Raises ValueError for a plaintext address that is not local."""
+        self._address = address
+        self._options = options
+        self._arguments = channel_arguments(address, options)
+        self._credentials = channel_credentials(address, options)
+        self._metadata = authorization(token)
+        self._channel: grpc.Channel | None = None
+
+    def __repr__(self) -> str:
+        """Show where to, never with what."""
+        return f"Client({self._address!r})"
+
+    def __enter__(self) -> Self:
+        """Make the channel. It connects with the first call."""
+        if self._credentials is None:
+            self._channel = grpc.insecure_channel(self._address, self._arguments)
+        else:
+            self._channel = grpc.secure_channel(self._address, self._credentials, self._arguments)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the channel."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel; sessions that are still open are cut. A second call does nothing."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    # Conversations.
+
+    def open(  # noqa: PLR0913 - one argument for each thing that can differ between two sessions
+        self,
+        template: str = "default",
+        *,
+        overrides: inputs.SessionOverrides | None = None,
+        instructions: str | None = None,
+        voice: str | None = None,
+        correlation_id: str = "",
+        metadata: Mapping[str, str] | None = None,
+        history: Iterable[inputs.HistoryItem] = (),
+        lease_token: str = "",
+        safety_identifier: str = "",
+        greet: inputs.Greet | None = None,
+        wait_max_ms: int = 0,
+        life_max_seconds: int = 0,
+        idle_max_seconds: int = 0,
+        open_timeout_seconds: float = 15.0,
+        on_queued: Callable[[Queued], None] | None = None,
+    ) -> Session:
+        """Return a session that begins with `with`.
+
+        `instructions` and `voice` win over `overrides`. 0 = the gateway's own limit.
+        `open_timeout_seconds` bounds everything until `opened`, so it should be above `wait_max_ms`.
+        `on_queued` is called with the caller's place, each time it changes before `opened`.
+        """
+        message = _requests.open_message(
+            template,
+            overrides=overrides,
+            instructions=instructions,
+            voice=voice,
+            correlation_id=correlation_id,
+            metadata=metadata,
+            history=history,
+            lease_token=lease_token,
+            safety_identifier=safety_identifier,
+            greet=greet,
+            wait_max_ms=wait_max_ms,
+            life_max_seconds=life_max_seconds,
+            idle_max_seconds=idle_max_seconds,
+        )
+        return Session(self._converse, message, self._options, open_timeout_seconds, on_queued)
+
+    def get_session(self, session_id: str) -> GetSessionResponse:
+        """Return what is stored of a session. Raises UNKNOWN_SESSION."""
+        stub = SessionServiceStub(self._open_channel())
+        return self._ask(stub.GetSession, GetSessionRequest(session_id=session_id))
+
+    # Reservations.
+
+    def acquire(
+        self,
+        template: str = "default",
+        ttl_seconds: int = 30,
+        *,
+        wait_max_ms: int = 0,
+        correlation_id: str = "",
+    ) -> AcquireResponse:
+        """Reserve one unit of a pool, for `open(lease_token=…)` within `ttl_seconds` (1 to 300)."""
+        stub = LeaseServiceStub(self._open_channel())
+        request = AcquireRequest(
+            template=template, ttl_seconds=ttl_seconds, wait_max_ms=wait_max_ms, correlation_id=correlation_id
+        )
+        return self._ask(stub.Acquire, request, wait_max_ms / 1000)
+
+    def release(self, lease_token: str) -> ReleaseResponse:
+        """Give a reservation back. Releasing twice is no error."""
+        stub = LeaseServiceStub(self._open_channel())
+        return self._ask(stub.Release, ReleaseRequest(lease_token=lease_token))
+
+    # What operators see.
+
+    def pools(self, pool: str = "") -> ListPoolsResponse:
+        """Return the pools, or the one of this name."""
+        stub = AdminServiceStub(self._open_channel())
+        return self._ask(stub.ListPools, ListPoolsRequest(pool=pool))
+
+    def leases(self, pool: str = "") -> ListLeasesResponse:
+        """Return the leases and reservations, of all pools or of one."""
+        stub = AdminServiceStub(self._open_channel())
+        return self._ask(stub.ListLeases, ListLeasesRequest(pool=pool))
+
+    def sessions(self, pool: str = "") -> ListSessionsResponse:
+        """Return the sessions of this gateway, of all pools or of one."""
+        stub = AdminServiceStub(self._open_channel())
+        return self._ask(stub.ListSessions, ListSessionsRequest(pool=pool))
+
+    def capabilities(self) -> GetCapabilitiesResponse:
+        """Return what this gateway can do."""
+        stub = AdminServiceStub(self._open_channel())
+        return self._ask(stub.GetCapabilities, GetCapabilitiesRequest())
+
+    # The channel.
+
+    def _open_channel(self) -> grpc.Channel:
+        if self._channel is None:
+            raise refusal("NOT_OPEN", "use the client inside `with`")
+        return self._channel
+
+    def _converse(self, requests: Iterator[ConverseRequest]) -> ConverseCall:
+        stub = SessionServiceStub(self._open_channel())
+        return stub.Converse(requests, timeout=self._options.session_timeout_seconds, metadata=self._metadata)
+
+    def _ask(
+        self,
+        # gRPC's blocking class is generic for type checkers only.
+        method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
+        request: _Request,
+        wait_seconds: float = 0.0,
+    ) -> _Response:
+        timeout_seconds = self._options.call_timeout_seconds + wait_seconds
+        try:
+            return method(request, timeout=timeout_seconds, metadata=self._metadata)
+        except grpc.RpcError as failure:
+            raise error_of(failure) from None

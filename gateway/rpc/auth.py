@@ -1,0 +1,133 @@
+"""Who calls. One way for every RPC: interceptor → principal. What is not allowed here is denied."""
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+import structlog
+
+from gateway.core.errors import CallerError, Reason
+from gateway.core.principal import Principal, Right
+from gateway.rpc.status import abort
+
+_log = structlog.get_logger(__name__)
+_principal: ContextVar[Principal] = ContextVar("principal")
+
+# Kubernetes' own probe cannot send credentials, and the answer tells nothing but the state.
+OPEN_METHODS: Final = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
+
+_ADMIN: Final = "/trunkline.v1.AdminService/"
+_READING: Final = ("ListPools", "ListLeases", "ListSessions", "Watch", "GetCapabilities")
+RIGHTS: Final[Mapping[str, Right]] = {
+    "/trunkline.v1.SessionService/": Right.CONVERSE,
+    "/trunkline.v1.LeaseService/": Right.CONVERSE,
+    "/trunkline.v1.SpeechService/": Right.CONVERSE,
+    "/grpc.reflection.v1alpha.ServerReflection/": Right.CONVERSE,
+    "/grpc.reflection.v1.ServerReflection/": Right.CONVERSE,
+    **{f"{_ADMIN}{method}": Right.READ for method in _READING},
+    _ADMIN: Right.ADMIN,
+}
+
+
+def current_principal() -> Principal:
+    """Who makes the call that this task serves."""
+    return _principal.get()
+
+
+def needed_right(method: str) -> Right | None:
+    """Return the right that a method (`/package.Service/Method`) needs; None = nobody may call it."""
+    service = method[: method.rfind("/") + 1]
+    return RIGHTS.get(method) or RIGHTS.get(service)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenHolder:
+    """A caller and the SHA-256 of its token. The token itself is nowhere."""
+
+    principal: Principal
+    token_sha256: bytes
+
+
+class StaticTokens:
+    """Authenticates by `authorization: Bearer <token>` against hashed tokens."""
+
+    def __init__(self, holders: Iterable[TokenHolder]) -> None:
+        """Know these callers."""
+        self._holders = tuple(holders)
+
+    def authenticate(self, metadata: Mapping[str, str]) -> Principal | None:
+        """Return who shows the token, or None. Takes the same time for every wrong token."""
+        scheme, _, token = metadata.get("authorization", "").partition(" ")
+        shown = hashlib.sha256(token.strip().encode()).digest()
+        found: Principal | None = None
+        for holder in self._holders:
+            if hmac.compare_digest(shown, holder.token_sha256):
+                found = holder.principal
+        return found if scheme.lower() == "bearer" else None
+
+
+class InsecureDev:
+    """Lets everybody in, as one developer. The settings allow it on loopback only."""
+
+    def authenticate(self, metadata: Mapping[str, str]) -> Principal | None:
+        """Return the developer."""
+        del metadata
+        return Principal("dev", "dev", frozenset(Right))
+
+
+Authenticator = StaticTokens | InsecureDev
+_Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+class AuthInterceptor(grpc.aio.ServerInterceptor):
+    """Stands before every method of the server."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        """Ask `authenticator` about each call."""
+        self._authenticator = authenticator
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler | None:
+        """Let the call through with its principal set, or answer it here."""
+        method = handler_call_details.method
+        if method in OPEN_METHODS:
+            return await continuation(handler_call_details)
+        metadata = {
+            key: value
+            for key, value in handler_call_details.invocation_metadata or ()
+            if isinstance(value, str)
+        }
+        principal = self._authenticator.authenticate(metadata)
+        if principal is None:
+            _log.warning("authentication_failed", method=method)
+            error = CallerError(Reason.UNAUTHENTICATED, "no valid credentials were sent")
+            return _refusing(error, await continuation(handler_call_details))
+        right = needed_right(method)
+        if right is None or not principal.may(right):
+            _log.warning("not_permitted", method=method, caller=principal.caller)
+            error = CallerError(Reason.NOT_PERMITTED, f"the right {right or 'none'} is needed")
+            return _refusing(error, await continuation(handler_call_details))
+        _principal.set(principal)
+        return await continuation(handler_call_details)
+
+
+def _refusing(error: CallerError, handler: _Handler | None) -> _Handler:
+    """Return a handler of the same kind that refuses before anything is read."""
+
+    async def refuse(_request: object, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
+        await abort(context, error)
+
+    if handler is None or not (handler.request_streaming or handler.response_streaming):
+        return grpc.unary_unary_rpc_method_handler(refuse)
+    if handler.request_streaming and handler.response_streaming:
+        return grpc.stream_stream_rpc_method_handler(refuse)
+    if handler.request_streaming:
+        return grpc.stream_unary_rpc_method_handler(refuse)
+    return grpc.unary_stream_rpc_method_handler(refuse)

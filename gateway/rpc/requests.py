@@ -1,0 +1,155 @@
+"""The contract's messages from a caller → core values. Audio passes through as plain bytes."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from trunkline.v1 import control_pb2 as control
+from trunkline.v1 import session_pb2 as session
+from trunkline.v1 import types_pb2 as types
+
+from gateway.core import events as out
+from gateway.core.errors import CallerError, Reason
+from gateway.core.realtime import CLIENT_EVENTS
+from gateway.rpc.overrides import MODALITIES, merge_raw, parse_object, session_patch
+
+ROLES: Final = {
+    control.ROLE_UNSPECIFIED: "user",
+    control.ROLE_USER: "user",
+    control.ROLE_ASSISTANT: "assistant",
+    control.ROLE_SYSTEM: "system",
+}
+# Fields of `open` that later work serves; a caller that sets one is told so, not ignored.
+_UNSERVED_OPEN: Final = ("lease_token", "safety_identifier", "history", "greet", "idempotency_key")
+CORRELATION_MAX: Final = 128
+METADATA_MAX: Final = 16
+
+
+def caller_message(request: session.ConverseRequest) -> out.CallerMessage | None:
+    """Return what a request asks for; None = an acknowledgement alone. A fault comes as `Refused`."""
+    kind = request.WhichOneof("message")
+    if kind == "audio":
+        return request.audio
+    try:
+        match kind:
+            case "control":
+                return out.Control(_client_events(request.control), request.cseq)
+            case "bye":
+                return out.Bye(request.bye.now)
+            case "open":
+                return _open(request.open)
+            case "resume":
+                return out.ResumeRequest(request.resume.token)
+    except CallerError as error:
+        return out.Refused(error, request.cseq)
+    return None
+
+
+def _open(message: session.Open) -> out.OpenRequest:
+    if len(message.correlation_id) > CORRELATION_MAX:
+        raise CallerError(Reason.INVALID_FRAME, f"correlation_id is over {CORRELATION_MAX} long")
+    if len(message.metadata) > METADATA_MAX:
+        raise CallerError(Reason.INVALID_FRAME, f"metadata has over {METADATA_MAX} entries")
+    unserved = [name for name in _UNSERVED_OPEN if _is_set(message, name)]
+    if types.FEATURE_RESUMABLE in message.features:
+        unserved.append("features: FEATURE_RESUMABLE")
+    return out.OpenRequest(
+        template=message.template or "default",
+        overrides=session_patch(message.overrides),
+        metadata=dict(message.metadata),
+        correlation_id=message.correlation_id,
+        life_max_seconds=message.life_max_seconds,
+        idle_max_seconds=message.idle_max_seconds,
+        wait_max_ms=message.wait_max_ms,
+        unserved=tuple(unserved),
+    )
+
+
+def _is_set(message: session.Open, name: str) -> bool:
+    return any(field.name == name for field, _ in message.ListFields())
+
+
+def _client_events(message: control.Control) -> tuple[Mapping[str, Any], ...]:
+    match message.WhichOneof("control"):
+        case "text":
+            return (_text(message.text),)
+        case "commit":
+            return ({"type": "input_audio_buffer.commit"},)
+        case "clear":
+            return ({"type": "input_audio_buffer.clear"},)
+        case "create_response":
+            return (_create_response(message.create_response),)
+        case "cancel":
+            response_id = message.cancel.response_id
+            named = {"response_id": response_id} if response_id else {}
+            return ({"type": "response.cancel", **named},)
+        case "truncate":
+            return (_truncate(message.truncate),)
+        case "tool_result":
+            return _tool_result(message.tool_result)
+        case "update_session":
+            return (_update(session_patch(message.update_session.overrides)),)
+        case "raw":
+            return (_raw(message.raw.json),)
+    raise CallerError(Reason.INVALID_FRAME, "control names nothing to do")
+
+
+def _text(message: control.TextInput) -> Mapping[str, Any]:
+    role = ROLES.get(message.role, "user")
+    part = {"type": "output_text" if role == "assistant" else "input_text", "text": message.text}
+    item: dict[str, Any] = {"type": "message", "role": role, "content": [part]}
+    if message.item_id:
+        item["id"] = message.item_id
+    return {"type": "conversation.item.create", "item": item}
+
+
+def _create_response(message: control.CreateResponse) -> Mapping[str, Any]:
+    response: dict[str, Any] = {}
+    if message.HasField("instructions"):
+        response["instructions"] = message.instructions
+    if message.output_modality:
+        response["output_modalities"] = MODALITIES[message.output_modality]
+    if message.metadata:
+        response["metadata"] = dict(message.metadata)
+    if message.out_of_band:
+        response["conversation"] = "none"
+    response = merge_raw(response, message.response_json, "response_json")
+    return {"type": "response.create", **({"response": response} if response else {})}
+
+
+def _truncate(message: control.TruncateItem) -> Mapping[str, Any]:
+    if not message.item_id:
+        raise CallerError(Reason.INVALID_FRAME, "truncate.item_id is empty")
+    return {
+        "type": "conversation.item.truncate",
+        "item_id": message.item_id,
+        "content_index": message.content_index,
+        "audio_end_ms": message.audio_end_ms,
+    }
+
+
+def _tool_result(message: control.ToolResult) -> tuple[Mapping[str, Any], ...]:
+    if not message.call_id:
+        raise CallerError(Reason.INVALID_FRAME, "tool_result.call_id is empty")
+    item = {
+        "type": "function_call_output",
+        "call_id": message.call_id,
+        "output": message.output,
+    }
+    create: Mapping[str, Any] = {"type": "conversation.item.create", "item": item}
+    return (create, {"type": "response.create"}) if message.create_response else (create,)
+
+
+def _update(patch: dict[str, Any]) -> Mapping[str, Any]:
+    # The provider wants the type; the line class has fixed it.
+    return {"type": "session.update", "session": {"type": "realtime", **patch}}
+
+
+def _raw(text: str) -> Mapping[str, Any]:
+    event = parse_object(text, "raw.json", Reason.INVALID_EVENT_JSON)
+    kind = event.get("type")
+    if kind not in CLIENT_EVENTS:
+        raise CallerError(
+            Reason.INVALID_EVENT_JSON, f"raw.json has no known type; it is {json.dumps(kind)[:60]}"
+        )
+    return event

@@ -1,0 +1,55 @@
+"""One `Converse` call as the runtime's `CallerStream`: read a message, write a message."""
+
+from typing import Any, Final
+
+import grpc
+from trunkline.v1 import session_pb2 as session
+
+from gateway.core.errors import CallerError, Reason
+from gateway.core.events import CallerMessage, Outgoing, Refused
+from gateway.core.principal import Principal
+from gateway.rpc.requests import caller_message
+from gateway.rpc.responses import response
+from gateway.runtime.ports import CallerGoneError
+
+Context = grpc.aio.ServicerContext[session.ConverseRequest, session.ConverseResponse]
+_END: Final[Any] = grpc.aio.EOF
+
+
+class GrpcStream:
+    """Reads and writes one call, each from one task at a time."""
+
+    def __init__(self, context: Context, principal: Principal, message_max_bytes: int) -> None:
+        """Wrap a call. Messages over the limit are refused one by one; the stream goes on."""
+        self.principal = principal
+        self._context = context
+        self._message_max_bytes = message_max_bytes
+
+    async def read(self) -> CallerMessage | None:
+        """Return the next message; None = the caller sends no more. Bounded by the call itself:
+        the server's pings end it when the caller is no longer there.
+        """
+        while True:
+            try:
+                request = await self._context.read()
+            except grpc.aio.BaseError:
+                raise CallerGoneError from None
+            if request is _END:
+                return None
+            size = len(request.audio) or request.ByteSize()
+            if size > self._message_max_bytes:
+                return Refused(self._too_large(size), request.cseq)
+            message = caller_message(request)
+            if message is not None:
+                return message
+
+    async def write(self, outgoing: Outgoing) -> None:
+        """Send one event; returns when the transport has room again. Raises `CallerGoneError`."""
+        try:
+            await self._context.write(response(outgoing))
+        except grpc.aio.BaseError:
+            raise CallerGoneError from None
+
+    def _too_large(self, size: int) -> CallerError:
+        text = f"the message has {size} bytes; {self._message_max_bytes} are allowed"
+        return CallerError(Reason.MESSAGE_TOO_LARGE, text)

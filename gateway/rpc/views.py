@@ -1,0 +1,77 @@
+"""What operators are shown, from what the runtime knows."""
+
+import asyncio
+
+from trunkline.v1 import admin_pb2, types_pb2
+
+from gateway.rpc.responses import usage
+from gateway.runtime.pool import LeasedLine, WarmPool
+from gateway.runtime.session import LiveSession
+
+
+def pool(source: WarmPool, gateway: str) -> admin_pb2.Pool:
+    """Show one pool now."""
+    stats, template = source.stats(), source.template
+    line = template.line_class
+    return admin_pb2.Pool(
+        name=template.name,
+        gateway=gateway,
+        template_version=template.version,
+        line_class=f"{line.target} {line.model} {line.account}",
+        dialling=stats.dialling,
+        warm=stats.ready,
+        leased=stats.leased,
+        draining=stats.draining,
+        waiting=stats.waiting,
+        oldest_wait_ms=_ms(stats.oldest_wait_seconds),
+        floor=stats.floor,
+        ceiling=stats.ceiling,
+        is_draining=stats.draining_pool,
+        acquires=source.acquires,
+        last_dial_failure=stats.last_failure or "",
+    )
+
+
+def lease(holder: LiveSession, line: LeasedLine, gateway: str) -> admin_pb2.Lease:
+    """Show the lease of one session now."""
+    return admin_pb2.Lease(
+        lease_id=line.lease_id,
+        gateway=gateway,
+        pool=holder.request.template,
+        kind=admin_pb2.LEASE_KIND_SESSION,
+        tenant=holder.stream.principal.tenant,
+        caller=holder.stream.principal.caller,
+        session_id=holder.id,
+        upstream_session_id=holder.upstream_session_id,
+        held_ms=_ms(_now() - line.granted_at),
+        correlation_id=holder.request.correlation_id,
+    )
+
+
+def session(live: LiveSession, gateway: str) -> admin_pb2.Session:
+    """Show one session now."""
+    tally, now = live.conversation.tally, _now()
+    return admin_pb2.Session(
+        session_id=live.id,
+        gateway=gateway,
+        pool=live.request.template,
+        tenant=live.stream.principal.tenant,
+        caller=live.stream.principal.caller,
+        state=types_pb2.SessionState.Value(f"SESSION_STATE_{live.state.name}"),
+        upstream_session_id=live.upstream_session_id,
+        age_ms=_ms(now - live.started_at),
+        idle_ms=_ms(now - live.stirred_at),
+        correlation_id=live.request.correlation_id,
+        metadata=live.request.metadata,
+        usage=usage(tally.usage),
+        audio_in_bytes=tally.audio_in_bytes,
+        audio_out_bytes=tally.audio_out_bytes,
+    )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(seconds * 1000))

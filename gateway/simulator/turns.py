@@ -1,0 +1,114 @@
+"""The caller's side of a conversation: audio in, turns out, by voice detection or push-to-talk."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from gateway.simulator import hearing
+from gateway.simulator.conversation import Conversation
+from gateway.simulator.events import Beat, Code, Event, Refusal, event, new_id
+from gateway.simulator.intake import Intake, Turn
+from gateway.simulator.items import decode_audio, spoken_by_user
+from gateway.simulator.responses import Perform, Responses, Send
+from gateway.simulator.session import REALTIME, Session
+from gateway.simulator.vad import Edge, EdgeKind
+
+_APPEND_MAX_BYTES: Final = 15 * 1024 * 1024
+
+
+class Turns:
+    """Answers the `input_audio_buffer` events and starts what a finished turn sets off."""
+
+    def __init__(
+        self, session: Session, conversation: Conversation, responses: Responses, send: Send, perform: Perform
+    ) -> None:
+        """The session's settings are read again by `configure`."""
+        self._session = session
+        self._conversation = conversation
+        self._responses = responses
+        self._send = send
+        self._perform = perform
+        self._intake = Intake(session.input_format, session.turn_detection)
+        self._item_id = new_id("item")
+        self._start_ms = 0.0
+
+    @property
+    def speaking(self) -> bool:
+        """Whether the caller is heard speaking."""
+        return self._intake.speaking
+
+    @property
+    def written_bytes(self) -> int:
+        """All audio the caller ever sent."""
+        return self._intake.written_bytes
+
+    def configure(self) -> None:
+        """The session was updated."""
+        self._intake.configure(self._session.input_format, self._session.turn_detection)
+
+    def append(self, sent: Mapping[str, Any]) -> None:
+        """Answer `input_audio_buffer.append`: nothing, unless speech starts or stops. Raises Refusal."""
+        wire = decode_audio(sent.get("audio"), "audio")
+        if len(wire) > _APPEND_MAX_BYTES:
+            message = f"Invalid 'audio': at most {_APPEND_MAX_BYTES} bytes."
+            raise Refusal(Code.STRING_ABOVE_MAX_LENGTH, message, "audio")
+        for edge in self._intake.append(wire):
+            (self._started if edge.kind is EdgeKind.STARTED else self._stopped)(edge)
+
+    def commit(self) -> None:
+        """Answer `input_audio_buffer.commit`. Never starts a response. Raises Refusal."""
+        turn = self._intake.commit()
+        self._take(turn)
+
+    def clear(self) -> None:
+        """Answer `input_audio_buffer.clear`."""
+        self._intake.clear()
+        self._send(event("input_audio_buffer.cleared"))
+
+    def _started(self, edge: Edge) -> None:
+        self._start_ms = max(self._intake.held_from_ms, edge.at_ms - self._intake.prefix_padding_ms)
+        start_ms = math.floor(self._start_ms)
+        self._send(event("input_audio_buffer.speech_started", audio_start_ms=start_ms, item_id=self._item_id))
+        if self._setting("interrupt_response"):
+            self._responses.interrupt()
+
+    def _stopped(self, edge: Edge) -> None:
+        self._send(event("input_audio_buffer.speech_stopped", audio_end_ms=edge.at_ms, item_id=self._item_id))
+        self._take(self._intake.cut(self._start_ms, edge.at_ms))
+        if self._setting("create_response"):
+            try:
+                self._responses.create(None)
+            except Refusal as refusal:  # an uninterrupted answer may still be running
+                self._send(refusal.event(None))
+
+    def _setting(self, name: str) -> bool:
+        """A right of voice detection; a transcription session has none of them."""
+        detection = self._session.turn_detection or {}
+        return self._session.kind == REALTIME and bool(detection.get(name))
+
+    def _take(self, turn: Turn) -> None:
+        """Make an item of the turn and write it down if asked."""
+        text = hearing.recognise(turn)
+        item = spoken_by_user(self._item_id, transcript=None, heard=text or "", audio_ms=turn.duration_ms)
+        previous = self._conversation.last_id
+        self._send(event("input_audio_buffer.committed", previous_item_id=previous, item_id=item.id))
+        self._send(self._conversation.add(item))
+        self._send(event("conversation.item.done", previous_item_id=previous, item=item.wire))
+        self._item_id = new_id("item")
+        if self._session.transcribes:
+            self._write_down(item.id, text or hearing.describe(turn), turn.duration_ms)
+
+    def _write_down(self, item_id: str, text: str, duration_ms: int) -> None:
+        beats = list(hearing.transcription(item_id, text, duration_ms))
+        last = beats[-1]
+        beats[-1] = Beat(last.after_ms, partial(self._written, item_id, text, last.events))
+        self._perform(iter(beats))
+
+    def _written(self, item_id: str, text: str, events: Callable[[], list[Event]]) -> list[Event]:
+        item = self._conversation.find(item_id)
+        if item is not None:
+            content = [{"type": "input_audio", "transcript": text}]
+            self._conversation.change(replace(item, wire={**item.wire, "content": content}))
+        return events()

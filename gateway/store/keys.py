@@ -1,0 +1,49 @@
+"""The only place that builds keys, and that says how long they live.
+
+Every key of a session carries one hash tag, so a cluster keeps them on one node and one script may
+touch them all. The tenant is part of the tag: no two tenants ever share a key.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from gateway.runtime.ports import SessionKey
+
+# The longest silence of a live session (300) + the life of the last token it was given (210) + 60,
+# so that a record outlives every token that names it, however quiet the call was.
+RECORD_LIFE_SECONDS: Final = 570
+PROBE_LIFE_SECONDS: Final = 5
+
+# What a probe writes to learn whether writes are taken.
+PROBE_KEY: Final = "trunkline:probe"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKeys:
+    """The keys of one session; append.lua says what lies in them."""
+
+    meta: str
+    log: str
+
+
+def session_keys(key: SessionKey) -> SessionKeys:
+    """Return the keys of `key`; two different sessions never share one."""
+    tag = f"trunkline:{{{_plain(key.tenant)}/{_plain(key.session_id)}}}"
+    return SessionKeys(meta=f"{tag}:m", log=f"{tag}:x")
+
+
+def entry_id(seq: int, epoch: int) -> str:
+    """Return the stream id of one entry."""
+    return f"{seq}-{epoch}"
+
+
+def parse_entry_id(raw: bytes) -> tuple[int, int]:
+    """Return `(seq, epoch)` of a stream id."""
+    seq, _, epoch = raw.partition(b"-")
+    return int(seq), int(epoch)
+
+
+def _plain(name: str) -> str:
+    # Leaves letters, digits and `-._~`: no brace, colon or slash can move a boundary.
+    return quote(name, safe="")

@@ -1,0 +1,159 @@
+"""One connection to Redis, for one task. The only file that touches redis-py.
+
+No foreign exception leaves it: what ends the connection becomes `LinkError`, what the server
+refuses becomes a `Refused` in the answer's place. After anything but a complete set of answers,
+also after a cancellation, the connection is dropped: no later command can read an earlier one's
+answer.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final
+
+from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.exceptions import (
+    AuthorizationError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from gateway.store.options import RedisOptions
+
+Command = tuple[str | bytes | int, ...]
+# What a server may answer: bytes, numbers, nothing, or lists of them; or `Refused`.
+Reply = Any
+
+
+class LinkError(Exception):
+    """The connection is gone, or the server as a whole cannot serve; the text says why."""
+
+
+class Refusal(Enum):
+    """What an error answer is about."""
+
+    UNKNOWN_SCRIPT = auto()
+    # Not this command alone: the server takes none of its kind now.
+    UNUSABLE = auto()
+    COMMAND = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An error answer; it stands where the answer would."""
+
+    refusal: Refusal
+    text: str
+
+
+_UNUSABLE: Final = (
+    AuthorizationError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
+# Codes that redis-py has no class for.
+_UNUSABLE_CODES: Final = ("BUSY ", "MISCONF ", "NOREPLICAS ")
+
+
+class Link:
+    """The connection. Not to be shared: one task calls, one call at a time."""
+
+    def __init__(self, options: RedisOptions) -> None:
+        """Connect later, in `open`."""
+        self._options = options
+        self._connection: AbstractConnection | None = None
+
+    async def open(self) -> None:
+        """Connect and authenticate, in place of any earlier connection. Raises `LinkError`."""
+        await self.close()
+        self._connection = connection = _connection(self._options)
+        seconds = self._options.connect_seconds
+        opened = False
+        try:
+            async with asyncio.timeout(seconds):
+                await connection.connect()  # type: ignore[no-untyped-call]
+            opened = True
+        except TimeoutError:
+            message = f"no connection within {seconds} s"
+            raise LinkError(message) from None
+        except (RedisError, OSError) as error:
+            message = f"no connection: {error}"
+            raise LinkError(message) from None
+        finally:
+            if not opened:
+                await self.close()
+
+    async def exchange(self, commands: Sequence[Command], ends_at: float) -> list[Reply]:
+        """Send `commands` as one piece; return their answers in order, by the loop time `ends_at`.
+
+        Raises `LinkError`; then it is not known which of them were carried out.
+        """
+        if self._connection is None:
+            message = "not connected"
+            raise LinkError(message)
+        connection, complete = self._connection, False
+        try:
+            async with asyncio.timeout_at(ends_at):
+                await connection.send_packed_command(connection.pack_commands(commands))
+                replies = [await _reply(connection) for _ in commands]
+            complete = True
+        except TimeoutError:
+            message = "no answer in time"
+            raise LinkError(message) from None
+        except (RedisError, OSError) as error:
+            message = f"connection lost: {error}"
+            raise LinkError(message) from None
+        finally:
+            if not complete:
+                await self.close()
+        return replies
+
+    async def close(self) -> None:
+        """Drop the connection, if there is one; does not wait for the other side."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+
+def _connection(options: RedisOptions) -> AbstractConnection:
+    chosen: dict[str, Any] = {
+        "username": options.username,
+        "password": options.password,
+        "ssl_ca_certs": str(options.tls_ca_file) if options.tls_ca_file else None,
+        **parse_url(options.url),
+    }
+    make = chosen.pop("connection_class", Connection)
+    # Our own deadlines are the ones that count. RESP2: the shapes of answers do not vary by server.
+    connection: AbstractConnection = make(
+        **{name: value for name, value in chosen.items() if value is not None},
+        socket_timeout=None,
+        socket_connect_timeout=options.connect_seconds,
+        protocol=2,
+        driver_info=None,
+    )
+    return connection
+
+
+async def _reply(connection: AbstractConnection) -> Reply:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return Refused(_refusal(error), str(error))
+
+
+def _refusal(error: ResponseError) -> Refusal:
+    if isinstance(error, NoScriptError):
+        return Refusal.UNKNOWN_SCRIPT
+    if isinstance(error, _UNUSABLE) or str(error).startswith(_UNUSABLE_CODES):
+        return Refusal.UNUSABLE
+    return Refusal.COMMAND

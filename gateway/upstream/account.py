@@ -1,0 +1,40 @@
+"""Whose key is used. The key leaves this object in one place: the header of a dial."""
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+
+class ApiKey:
+    """A provider's key. Shows nothing of itself in any representation, and cannot be pickled."""
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        """Hold `value`. Raises `ValueError` when it cannot stand in a header."""
+        if not value or not value.isascii() or not value.isprintable() or " " in value:
+            message = "a key is one printable ASCII word"
+            raise ValueError(message)
+        self.__value = value
+
+    def bearer(self) -> str:
+        """Return the value of the authorization header."""
+        return f"Bearer {self.__value}"
+
+    def __repr__(self) -> str:
+        """Show that it is a key, and nothing else."""
+        return "ApiKey(…)"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled."""
+        message = "a key is not pickled"
+        raise TypeError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A key with the organisation and project that its use is booked on."""
+
+    name: str
+    key: ApiKey
+    organization: str | None = None
+    project: str | None = None

@@ -1,0 +1,1 @@
+"""The simulator, without socket and clock."""
