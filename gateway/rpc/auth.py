@@ -5,7 +5,7 @@ import hmac
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 import structlog
@@ -80,7 +80,7 @@ class InsecureDev:
 
 
 Authenticator = StaticTokens | InsecureDev
-_Handler = grpc.RpcMethodHandler[Any, Any]
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):
@@ -92,9 +92,9 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler | None:
+    ) -> _Handler:
         """Let the call through with its principal set, or answer it here."""
         method = handler_call_details.method
         if method in OPEN_METHODS:
@@ -118,7 +118,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         return await continuation(handler_call_details)
 
 
-def _refusing(error: CallerError, handler: _Handler | None) -> _Handler:
+def _refusing(error: CallerError, handler: _Handler) -> _Handler:
     """Return a handler of the same kind that refuses before anything is read."""
 
     async def refuse(_request: object, context: "grpc.aio.ServicerContext[Any, Any]") -> None:

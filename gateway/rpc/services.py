@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -77,7 +77,7 @@ class SpeechService:
         self._parts = parts
 
 
-_Admin = grpc.aio.ServicerContext[Any, Any]
+_Admin: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class AdminService:

@@ -1,6 +1,6 @@
 """One `Converse` call as the runtime's `CallerStream`: read a message, write a message."""
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 from trunkline.v1 import session_pb2 as session
@@ -12,7 +12,9 @@ from gateway.rpc.requests import caller_message
 from gateway.rpc.responses import response
 from gateway.runtime.ports import CallerGoneError
 
-Context = grpc.aio.ServicerContext[session.ConverseRequest, session.ConverseResponse]
+Context: TypeAlias = (
+    "grpc.aio.ServicerContext[session.ConverseRequest, session.ConverseResponse]"
+)
 _END: Final[Any] = grpc.aio.EOF
 
 

@@ -65,7 +65,7 @@ class Situation:
 
 
 def answer(situation: Situation) -> Call | Utterance | str:
-    """A call, a recorded reply, or (only if `written`) words of its own."""
+    """Return a call, a recorded reply, or (only if `written`) words of its own."""
     request = _request(situation)
     tool = _wanted_tool(situation, request)
     if tool is not None:
@@ -79,7 +79,7 @@ def answer(situation: Situation) -> Call | Utterance | str:
 
 
 def _request(situation: Situation) -> str:
-    """What was said last by someone else than the simulator: the caller or a tool."""
+    """Return what was said last by someone else than the simulator: the caller or a tool."""
     for item in reversed(situation.items):
         if item.role == "user" or item.kind == "function_call_output":
             return item.text
@@ -133,7 +133,7 @@ def _arguments(tool: Mapping[str, Any], request: str) -> dict[str, Any]:
 
 
 def _argument(name: str, schema: Mapping[str, Any], request: str) -> object:
-    """A value of the asked type, taken from the request if it holds one."""
+    """Make up a value of the asked type, taken from the request if it holds one."""
     if schema.get("enum"):
         return schema["enum"][0]
     number = (re.findall(r"\d+", request) or ["1"])[0]

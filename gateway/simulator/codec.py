@@ -14,7 +14,7 @@ _CHUNKINGS_KEPT: Final = 256
 
 
 def decode(wire: bytes, audio_format: AudioFormat) -> g711.Samples:
-    """Samples at the format's own rate. `wire` holds whole samples."""
+    """Return samples at the format's own rate. `wire` holds whole samples."""
     if audio_format == PCM_24K:
         return np.frombuffer(wire, "<i2")
     return g711.decode_mu_law(wire) if audio_format == PCMU else g711.decode_a_law(wire)

@@ -6,7 +6,6 @@ Every event out passes `Outbox.put` and every event in passes `Dialogue.take`: f
 import asyncio
 import time
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -38,6 +37,7 @@ class Connection:
         self._closed_at: float | None = None
         self._created = False
         self._events_in = 0
+        self._transport: asyncio.Transport | None = None
         self._outbox = Outbox()
         self._tasks = set[asyncio.Task[None]]()
         self._group = asyncio.TaskGroup()
@@ -46,7 +46,7 @@ class Connection:
         self._dialogue = Dialogue(options, session, self._outbox.put, self._perform)
 
     def describe(self) -> dict[str, object]:
-        """What `GET /_sim/connections` tells of it."""
+        """Return what `GET /_sim/connections` tells of it."""
         end = time.monotonic() if self._closed_at is None else self._closed_at
         state = "open" if self._created else "opening"
         return {
@@ -65,8 +65,14 @@ class Connection:
         """Close the socket behind what is already on its way."""
         self._outbox.close(code, reason)
 
-    async def serve(self, socket: web.WebSocketResponse) -> None:
-        """Run until either side closes."""
+    def abort(self) -> None:
+        """Cut the wire. For a peer that does not even read the close frame."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def serve(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
+        """Run until either side closes. `transport` carries the socket."""
+        self._transport = transport
         try:
             async with self._group:
                 self._spawn(self._deliver(socket))
@@ -94,10 +100,11 @@ class Connection:
             await self._outbox.room()
 
     async def _deliver(self, socket: web.WebSocketResponse) -> None:
-        """A peer that is gone or reads nothing ends the connection: closing the socket ends `_read`."""
-        with suppress(ClientConnectionResetError, ConnectionError, TimeoutError):
+        """End the connection when told to, or when the peer is gone or reads nothing: a closed socket ends `_read`."""
+        try:
             await self._outbox.deliver(socket)
-        await socket.close()
+        except (ClientConnectionResetError, ConnectionError, TimeoutError):
+            self.abort()
 
     async def _expire(self) -> None:
         await asyncio.sleep(self._options.expire_after_seconds)

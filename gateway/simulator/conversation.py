@@ -21,7 +21,7 @@ class Conversation:
         self._items: dict[str, Item] = {}
 
     def __iter__(self) -> Iterator[Item]:
-        """The items, first to last."""
+        """Return the items, first to last."""
         return iter(self._items.values())
 
     @property
@@ -30,7 +30,7 @@ class Conversation:
         return next(reversed(self._items), None)
 
     def find(self, item_id: object) -> Item | None:
-        """The item with this id."""
+        """Return the item with this id."""
         return self._items.get(item_id) if isinstance(item_id, str) else None
 
     def add(self, item: Item, previous_item_id: str | None = None) -> Event:
@@ -76,7 +76,7 @@ class Conversation:
         return event("conversation.item.truncated", item_id=item.id, content_index=0, audio_end_ms=audio_end_ms)
 
     def _place(self, item: Item, previous_item_id: str | None) -> str | None:
-        """Returns the id of the item it now stands behind."""
+        """Return the id of the item it now stands behind."""
         if previous_item_id is None or previous_item_id == self.last_id:
             previous = self.last_id
             self._items[item.id] = item

@@ -57,7 +57,7 @@ class Dialogue:
         }
 
     def open(self) -> None:
-        """The first event of every session."""
+        """Send the first event of every session."""
         self._send(event("session.created", session=self.session.config))
 
     def take(self, sent: object) -> None:
@@ -113,5 +113,5 @@ def _refuse_web_rtc_only(_: Mapping[str, Any]) -> None:
 
 
 def parse_failure() -> Event:
-    """The answer to a message that is no JSON."""
+    """Return the answer to a message that is no JSON."""
     return Refusal(Code.INVALID_JSON, "We could not parse the JSON body of your event.").event(None)

@@ -13,17 +13,17 @@ _OBFUSCATED_CHARACTERS: Final = 16
 
 
 def new_id(prefix: str, characters: int = _ID_CHARACTERS) -> str:
-    """An id as the service makes them: `item_` and 21 characters."""
+    """Return an id as the service makes them: `item_` and 21 characters."""
     return f"{prefix}_{uuid.uuid4().hex[:characters]}"
 
 
 def event(kind: str, **fields: object) -> Event:
-    """A server event with an id of its own."""
+    """Return a server event with an id of its own."""
     return {"type": kind, "event_id": new_id("event"), **fields}
 
 
 def delta_event(kind: str, ids: dict[str, object], delta: str) -> Event:
-    """A text-like delta, padded to a multiple of 16 characters so that its length tells nothing."""
+    """Return a text-like delta, padded to a multiple of 16 characters so that its length tells nothing."""
     return event(kind, **ids, delta=delta, obfuscation=new_id("", -len(delta) % _OBFUSCATED_CHARACTERS)[1:])
 
 
@@ -61,12 +61,12 @@ class Refusal(Exception):  # noqa: N818 - the vocabulary of the protocol: a requ
         self.param = param
 
     def event(self, client_event_id: str | None) -> Event:
-        """The `error` event that answers the client event with this id."""
+        """Return the `error` event that answers the client event with this id."""
         return error_event(self.code, self.message, param=self.param, client_event_id=client_event_id)
 
 
 def error_event(code: Code, message: str, *, param: str | None = None, client_event_id: str | None = None) -> Event:
-    """An `error` event of the kind that leaves the session open."""
+    """Return an `error` event of the kind that leaves the session open."""
     error = {
         "type": "invalid_request_error",
         "code": code.value,

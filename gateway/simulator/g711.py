@@ -20,12 +20,12 @@ _A_LAW_TOGGLE: Final = 0x55
 
 
 def decode_mu_law(wire: bytes) -> Samples:
-    """Samples at the rate of the wire."""
+    """Return samples at the rate of the wire."""
     return _mu_law_table()[np.frombuffer(wire, np.uint8)]
 
 
 def decode_a_law(wire: bytes) -> Samples:
-    """Samples at the rate of the wire."""
+    """Return samples at the rate of the wire."""
     return _a_law_table()[np.frombuffer(wire, np.uint8)]
 
 
@@ -59,7 +59,7 @@ def _a_law_table() -> Samples:
 
 @cache
 def _encoder(table: bytes) -> npt.NDArray[np.uint8]:
-    """The code of every 16-bit sample, indexed by its two's complement."""
+    """Return the code of every 16-bit sample, indexed by its two's complement."""
     values = np.frombuffer(table, np.int16).astype(np.int32)
     order = np.argsort(values, kind="stable")
     ascending = values[order]

@@ -33,7 +33,7 @@ Shape = npt.NDArray[np.float32]
 
 
 def recognise(turn: Turn) -> str | None:
-    """The text of the shipped utterance that this turn carries, if it is one."""
+    """Return the text of the shipped utterance that this turn carries, if it is one."""
     heard = _shape(turn.wire, turn.audio_format)
     if not len(heard):
         return None
@@ -49,12 +49,12 @@ def recognise(turn: Turn) -> str | None:
 
 
 def describe(turn: Turn) -> str:
-    """What stands in the transcript of speech that nobody knows."""
+    """Return what stands in the transcript of speech that nobody knows."""
     return f"({turn.duration_ms / 1000:.1f} s of speech)"
 
 
 def transcription(item_id: str, text: str, duration_ms: int) -> Script:
-    """The events that write a turn down."""
+    """Give the events that write a turn down."""
     ids: dict[str, object] = {"item_id": item_id, "content_index": 0}
     words = split_words(text)
     for index, word in enumerate(words, start=1):
@@ -89,7 +89,7 @@ def _shape(wire: bytes, audio_format: AudioFormat) -> Shape:
 
 
 def _likeness(heard: Shape, loud: npt.NDArray[np.bool_], known: Shape) -> float:
-    """The best correlation of `known` with any stretch of `heard`, from -1 to 1."""
+    """Find the best correlation of `known` with any stretch of `heard`, from -1 to 1."""
     size = len(known)
     if len(heard) < size:
         heard = np.pad(heard, (0, size - len(heard)))

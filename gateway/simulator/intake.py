@@ -118,7 +118,7 @@ class Intake:
             self._detector.forget_speech()
 
     def _frames(self) -> Samples:
-        """The whole frames among the unheard bytes, at 8 kHz."""
+        """Return the whole frames among the unheard bytes, at 8 kHz."""
         size = self._format.size_bytes(FRAME_MS)
         whole = len(self._unheard) // size * size
         samples = codec.decode(bytes(self._unheard[:whole]), self._format)

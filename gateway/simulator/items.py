@@ -75,12 +75,12 @@ def text_tokens(text: str) -> int:
 
 
 def spoken_by_user(item_id: str, *, transcript: str | None, heard: str, audio_ms: int) -> Item:
-    """The item of a committed turn: `heard` is what the simulator understood, shown only as `transcript`."""
+    """Return the item of a committed turn: `heard` is what the simulator understood, shown only as `transcript`."""
     return Item(_user_audio_wire(item_id, transcript), heard, audio_ms)
 
 
 def item_from_client(sent: object, path: str, input_format: AudioFormat) -> Item:
-    """The item a client describes, with an id if it brought none. Raises Refusal."""
+    """Return the item a client describes, with an id if it brought none. Raises Refusal."""
     ITEM(path, sent)
     if not isinstance(sent, dict):  # the check above has refused it
         raise TypeError(path)
@@ -148,7 +148,7 @@ def _audio_ms(coded: str, path: str, input_format: AudioFormat) -> int:
 
 
 def decode_audio(coded: object, path: str) -> bytes:
-    """The bytes behind base64 text. Raises Refusal."""
+    """Return the bytes behind base64 text. Raises Refusal."""
     if not isinstance(coded, str):
         message = f"Invalid type for '{path}': expected base64-encoded audio bytes."
         raise Refusal(Code.INVALID_TYPE, message, path)

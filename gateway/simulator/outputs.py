@@ -33,16 +33,16 @@ class Output(Protocol):
     """Whether `conversation.item.done` names the previous item. It does for text only (as recorded)."""
 
     def item(self, status: str) -> Item:
-        """The item so far."""
+        """Return the item so far."""
 
     def open(self, ids: dict[str, Any]) -> list[Event]:
-        """What follows `conversation.item.added`."""
+        """Return what follows `conversation.item.added`."""
 
     def beats(self, ids: dict[str, Any]) -> Iterator[Beat]:
-        """The deltas; times count from the first one."""
+        """Give the deltas; times count from the first one."""
 
     def close(self, ids: dict[str, Any]) -> list[Event]:
-        """The done events of what is open, also when it was cut."""
+        """Return the done events of what is open, also when it was cut."""
 
     @property
     def cut_by_limit(self) -> bool:
@@ -74,21 +74,21 @@ class Written:
         self._text = ""
 
     def item(self, status: str) -> Item:
-        """The item so far."""
+        """Return the item so far."""
         content = [] if status == "in_progress" else [{"type": "output_text", "text": self._text}]
         return Item(_message(self._id, status, content), self._text)
 
     def open(self, ids: dict[str, Any]) -> list[Event]:
-        """The empty part."""
+        """Return the empty part."""
         return [event("response.content_part.added", **ids, content_index=0, part={"type": "text", "text": ""})]
 
     def beats(self, ids: dict[str, Any]) -> Iterator[Beat]:
-        """A word at a time."""
+        """Write a word at a time."""
         for index, word in enumerate(self._words):
             yield Beat(index * _WORD_MS, partial(self._write, {**ids, "content_index": 0}, word))
 
     def close(self, ids: dict[str, Any]) -> list[Event]:
-        """The whole text, twice."""
+        """Repeat the whole text, twice."""
         return [
             event("response.output_text.done", **ids, content_index=0, text=self._text),
             event("response.content_part.done", **ids, content_index=0, part={"type": "text", "text": self._text}),
@@ -129,16 +129,16 @@ class Spoken:
         self._limit_ms = speech.duration_ms
 
     def item(self, status: str) -> Item:
-        """The item so far."""
+        """Return the item so far."""
         content = [] if status == "in_progress" else [{"type": "output_audio", "transcript": self._transcript}]
         return Item(_message(self._id, status, content), self._transcript, self._audio_ms)
 
     def open(self, ids: dict[str, Any]) -> list[Event]:
-        """The empty part."""
+        """Return the empty part."""
         return [event("response.content_part.added", **ids, content_index=0, part={"type": "audio", "transcript": ""})]
 
     def beats(self, ids: dict[str, Any]) -> Iterator[Beat]:
-        """A piece of sound at a time, the words of it a little earlier."""
+        """Speak a piece at a time, the words of it a little earlier."""
         told = 0
         for index, chunk in enumerate(self._chunks):
             share = len(self._words) * index / len(self._chunks)
@@ -184,14 +184,14 @@ class Calling:
     cut_by_limit = False
 
     def __init__(self, item_id: str, call: Call) -> None:
-        """The call gets an id of its own."""
+        """Give the call an id of its own."""
         self._id = item_id
         self._call = call
         self._call_id = new_id("call", 16)
         self._arguments = ""
 
     def item(self, status: str) -> Item:
-        """The item so far."""
+        """Return the item so far."""
         wire = {
             "id": self._id,
             "type": "function_call",
@@ -207,12 +207,12 @@ class Calling:
         return []
 
     def beats(self, ids: dict[str, Any]) -> Iterator[Beat]:
-        """The arguments in small pieces of JSON."""
+        """Write the arguments in small pieces of JSON."""
         for index, piece in enumerate(split_words(self._call.arguments)):
             yield Beat(index * _WORD_MS, partial(self._write, {**ids, "call_id": self._call_id}, piece))
 
     def close(self, ids: dict[str, Any]) -> list[Event]:
-        """The whole arguments."""
+        """Repeat the whole arguments."""
         call = {"call_id": self._call_id, "name": self._call.name, "arguments": self._arguments}
         return [event("response.function_call_arguments.done", **ids, **call)]
 

@@ -75,7 +75,7 @@ class Response:
         return self._given.total + self._output.made.total
 
     def created(self) -> Event:
-        """The `response.created` event."""
+        """Return the `response.created` event."""
         return event("response.created", response=self._object(None, [], None))
 
     def beats(self, first_audio_ms: float, speed: float) -> Iterator[Beat]:

@@ -74,7 +74,7 @@ class Responses:
         self._cut(*found, "client_cancelled")
 
     def interrupt(self) -> None:
-        """The caller speaks: stop answering."""
+        """Stop answering: the caller speaks."""
         found = self._in_conversation()
         if found is not None:
             self._cut(*found, "turn_detected")

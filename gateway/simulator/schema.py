@@ -19,7 +19,7 @@ _NAMES: Final = {
 
 
 def refuse_type(path: str, expected: str, value: object) -> Refusal:
-    """The refusal of a value of the wrong JSON type."""
+    """Return the refusal of a value of the wrong JSON type."""
     found = _NAMES.get(type(value), "something else")
     return Refusal(Code.INVALID_TYPE, f"Invalid type for '{path}': expected {expected}, but got {found} instead.", path)
 
@@ -38,7 +38,7 @@ anything_in_object: Final = _of_type(dict, "an object")
 
 
 def number(low: float, high: float) -> Check:
-    """A number from `low` to `high`."""
+    """Accept a number from `low` to `high`."""
 
     def check(path: str, value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -51,7 +51,7 @@ def number(low: float, high: float) -> Check:
 
 
 def integer(low: int, high: int) -> Check:
-    """A whole number from `low` to `high`."""
+    """Accept a whole number from `low` to `high`."""
     in_range = number(low, high)
 
     def check(path: str, value: object) -> None:
@@ -85,7 +85,7 @@ def nullable(check: Check) -> Check:
 
 
 def list_of(check: Check, *, at_most: int) -> Check:
-    """An array of what `check` accepts."""
+    """Accept an array of what `check` accepts."""
 
     def check_each(path: str, value: object) -> None:
         if not isinstance(value, list):
@@ -100,7 +100,7 @@ def list_of(check: Check, *, at_most: int) -> Check:
 
 
 def group(fields: Mapping[str, Check], required: Collection[str] = ()) -> Check:
-    """An object with these fields and no others."""
+    """Accept an object with these fields and no others."""
 
     def check(path: str, value: object) -> None:
         if not isinstance(value, dict):
@@ -119,7 +119,7 @@ def group(fields: Mapping[str, Check], required: Collection[str] = ()) -> Check:
 
 
 def by_type(shapes: Mapping[str, Check]) -> Check:
-    """An object whose `type` says which of these checks it must pass."""
+    """Accept an object whose `type` says which of these checks it must pass."""
     known_type = one_of(shapes)
 
     def check(path: str, value: object) -> None:
@@ -136,7 +136,7 @@ def by_type(shapes: Mapping[str, Check]) -> Check:
 
 
 def string_or(word_check: Check, object_check: Check) -> Check:
-    """A string that passes the first check, or anything else that passes the second."""
+    """Accept a string that passes the first check, or anything else that passes the second."""
 
     def check(path: str, value: object) -> None:
         (word_check if isinstance(value, str) else object_check)(path, value)

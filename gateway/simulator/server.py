@@ -28,7 +28,7 @@ class Simulator:
     def __init__(self, options: SimulatorOptions) -> None:
         """Nothing listens yet."""
         self.options = options
-        self._open = set[Connection]()
+        self._open = dict[Connection, None]()  # in the order they came
         self._closed = deque[dict[str, object]](maxlen=_CLOSED_KEPT)
         self._all_closed = asyncio.Event()
         self._all_closed.set()
@@ -45,7 +45,7 @@ class Simulator:
         return f"http://{self.options.host}:{self.options.port}/_sim"
 
     def connections(self) -> list[dict[str, object]]:
-        """The sockets that are open, and the last thousand that were."""
+        """Return the sockets that are open, and the last thousand that were."""
         return [*self._closed, *(each.describe() for each in self._open)]
 
     async def start(self) -> None:
@@ -74,7 +74,8 @@ class Simulator:
             async with asyncio.timeout(_STOP_SECONDS):
                 await self._all_closed.wait()
         except TimeoutError:
-            pass  # a peer that does not answer the close frame is cut off by the cleanup
+            for connection in tuple(self._open):
+                connection.abort()
         await runner.cleanup()
 
     async def __aenter__(self) -> Self:
@@ -107,19 +108,17 @@ class Simulator:
         if "realtime=v1" in request.headers.get("OpenAI-Beta", ""):
             await socket.close(code=_BETA_CLOSE_CODE, message=_BETA_REASON.encode())
             return socket
-        await self._serve(Connection(self.options, model, request.headers.get("OpenAI-Safety-Identifier")), socket)
-        return socket
-
-    async def _serve(self, connection: Connection, socket: web.WebSocketResponse) -> None:
-        self._open.add(connection)
+        connection = Connection(self.options, model, request.headers.get("OpenAI-Safety-Identifier"))
+        self._open[connection] = None
         self._all_closed.clear()
         try:
-            await connection.serve(socket)
+            await connection.serve(socket, request.transport)
         finally:
-            self._open.discard(connection)
+            del self._open[connection]
             self._closed.append(connection.describe())
             if not self._open:
                 self._all_closed.set()
+        return socket
 
     async def _show_connections(self, _: web.Request) -> web.Response:
         return web.json_response({"time": time.time(), "connections": self.connections()})

@@ -121,7 +121,7 @@ def _merge(config: Mapping[str, Any], patch: Mapping[str, Any], server_vad: Mapp
 def _merge_base(
     name: str, current: object, value: Mapping[str, Any], server_vad: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """What a nested object is merged into: itself, or its defaults where it is new or becomes another kind."""
+    """Return what a nested object is merged into: itself, or its defaults where it is new or becomes another kind."""
     if name == "turn_detection" and (not isinstance(current, dict) or current["type"] != value["type"]):
         return server_vad if value["type"] == "server_vad" else _SEMANTIC_VAD
     if name == "transcription" and current is None:

@@ -24,7 +24,7 @@ class Turns:
     def __init__(
         self, session: Session, conversation: Conversation, responses: Responses, send: Send, perform: Perform
     ) -> None:
-        """The session's settings are read again by `configure`."""
+        """Start with the session's settings; `configure` reads them again."""
         self._session = session
         self._conversation = conversation
         self._responses = responses
@@ -45,7 +45,7 @@ class Turns:
         return self._intake.written_bytes
 
     def configure(self) -> None:
-        """The session was updated."""
+        """Take over what an update of the session changed."""
         self._intake.configure(self._session.input_format, self._session.turn_detection)
 
     def append(self, sent: Mapping[str, Any]) -> None:
@@ -84,7 +84,7 @@ class Turns:
                 self._send(refusal.event(None))
 
     def _setting(self, name: str) -> bool:
-        """A right of voice detection; a transcription session has none of them."""
+        """Tell whether voice detection has this right; in a transcription session it has none."""
         detection = self._session.turn_detection or {}
         return self._session.kind == REALTIME and bool(detection.get(name))
 

@@ -35,18 +35,18 @@ class Tokens:
 
 
 def item_tokens(items: Iterable[Item]) -> Tokens:
-    """What these items cost as input."""
+    """Count what these items cost as input."""
     return sum((Tokens(each.text_tokens, each.audio_tokens, each.image_tokens) for each in items), Tokens())
 
 
 def cached_part(given: Tokens, known_tokens: int) -> Tokens:
-    """The part of `given` that an earlier response of the same conversation (`known_tokens` long) left in the cache."""
+    """Return the part of `given` that an earlier response, `known_tokens` long with its input, left in the cache."""
     blocks = min(known_tokens, given.total) // _CACHE_BLOCK_TOKENS
     return given.first(blocks * _CACHE_BLOCK_TOKENS)
 
 
 def usage(given: Tokens, cached: Tokens, made: Tokens) -> dict[str, Any]:
-    """The `usage` object of `response.done`."""
+    """Return the `usage` object of `response.done`."""
     return {
         "total_tokens": given.total + made.total,
         "input_tokens": given.total,
@@ -67,5 +67,5 @@ def usage(given: Tokens, cached: Tokens, made: Tokens) -> dict[str, Any]:
 
 
 def text_only(text: str) -> Tokens:
-    """What plain words cost."""
+    """Count what plain words cost."""
     return Tokens(text=text_tokens(text))

@@ -126,7 +126,7 @@ class SpeechDetector:
 
 
 def loudness(frames: npt.NDArray[np.int16]) -> list[float]:
-    """The level of each frame in dB of full scale, low rumble taken out."""
+    """Measure each frame in dB of full scale, low rumble taken out."""
     blocks = frames.reshape(len(frames), FRAME_SAMPLES // _BLOCK_SAMPLES, _BLOCK_SAMPLES).astype(
         np.float32
     ) / np.float32(32768)
@@ -137,7 +137,7 @@ def loudness(frames: npt.NDArray[np.int16]) -> list[float]:
 
 
 def to_8k(samples_24k: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-    """A third of the rate by plain averaging: hiss above speech goes, and 10 dB of noise become 5."""
+    """Take a third of the rate by plain averaging: hiss above speech goes, and noise loses about 5 dB."""
     triples = samples_24k.reshape(-1, 3).astype(np.int32)
     averages: npt.NDArray[np.int16] = (triples.sum(axis=1) // 3).astype(np.int16)
     return averages

@@ -61,8 +61,7 @@ class EmbeddedValkey:
     def pid(self) -> int:
         """The server's process (on macOS: of the tether that holds it)."""
         if self._process is None:
-            message = "the embedded server was not started"
-            raise RuntimeError(message)
+            raise RuntimeError("the embedded server was not started")
         return self._process.pid
 
     @property
@@ -124,7 +123,7 @@ class EmbeddedValkey:
         # A session of its own: Ctrl-C goes to the gateway alone, whose drain still needs the store.
         with self._path("log").open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *_tethered(self._arguments(socket)),
+                *tethered(self._arguments(socket)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=asyncio.subprocess.STDOUT,
@@ -154,8 +153,7 @@ class EmbeddedValkey:
                         raise self._failure("ended at once")
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
-            why = f"did not answer within {self._options.ready_seconds} s"
-            raise self._failure(why) from None
+            raise self._failure(f"did not answer within {self._options.ready_seconds} s") from None
 
     def _failure(self, why: str) -> StoreError:
         last_words = self._path("log").read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace")
@@ -164,8 +162,7 @@ class EmbeddedValkey:
 
     def _path(self, name: str = "") -> Path:
         if self._folder is None:
-            message = "the embedded server was not started"
-            raise RuntimeError(message)
+            raise RuntimeError("the embedded server was not started")
         return self._folder.path / name
 
     # Ending.
@@ -194,7 +191,8 @@ class EmbeddedValkey:
             os.killpg(self.pid, sign)
 
 
-def _tethered(arguments: list[str]) -> list[str]:
+def tethered(arguments: list[str]) -> list[str]:
+    """Return the command that runs the server for as long as this process lives."""
     try:
         binary = get_binary_path()
     except ValkeyServerError as error:

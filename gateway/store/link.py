@@ -84,11 +84,9 @@ class Link:
                 await connection.connect()  # type: ignore[no-untyped-call]
             opened = True
         except TimeoutError:
-            message = f"no connection within {seconds} s"
-            raise LinkError(message) from None
+            raise LinkError(f"no connection within {seconds} s") from None
         except (RedisError, OSError) as error:
-            message = f"no connection: {error}"
-            raise LinkError(message) from None
+            raise LinkError(f"no connection: {error}") from None
         finally:
             if not opened:
                 await self.close()
@@ -99,8 +97,7 @@ class Link:
         Raises `LinkError`; then it is not known which of them were carried out.
         """
         if self._connection is None:
-            message = "not connected"
-            raise LinkError(message)
+            raise LinkError("not connected")
         connection, complete = self._connection, False
         try:
             async with asyncio.timeout_at(ends_at):
@@ -108,11 +105,9 @@ class Link:
                 replies = [await _reply(connection) for _ in commands]
             complete = True
         except TimeoutError:
-            message = "no answer in time"
-            raise LinkError(message) from None
+            raise LinkError("no answer in time") from None
         except (RedisError, OSError) as error:
-            message = f"connection lost: {error}"
-            raise LinkError(message) from None
+            raise LinkError(f"connection lost: {error}") from None
         finally:
             if not complete:
                 await self.close()

@@ -46,8 +46,6 @@ class RedisOptions:
             message = f"redis.url must begin with one of {', '.join(f'{s}://' for s in SCHEMES)}"
             raise ValueError(message)
         if self.replicas_wait_seconds >= self.deadline_seconds:
-            message = "replicas_wait_seconds must be shorter than deadline_seconds"
-            raise ValueError(message)
+            raise ValueError("replicas_wait_seconds must be shorter than deadline_seconds")
         if self.session_max_bytes > self.pending_max_bytes:
-            message = "pending_max_bytes must hold at least one session's session_max_bytes"
-            raise ValueError(message)
+            raise ValueError("pending_max_bytes must hold at least one session's session_max_bytes")

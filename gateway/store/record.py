@@ -90,11 +90,9 @@ def _framed(*names: str) -> bytes:
 
 def _parse(envelope: bytes) -> tuple[str, bytes, bytes]:
     if len(envelope) < 2 or envelope[0] != VERSION:  # noqa: PLR2004 - version and length
-        message = "no envelope of a known version"
-        raise ValueError(message)
+        raise ValueError("no envelope of a known version")
     nonce_at = 2 + envelope[1]
     sealed_at = nonce_at + NONCE_BYTES
     if len(envelope) < sealed_at + _NUMBER.size + TAG_BYTES:
-        message = "cut short"
-        raise ValueError(message)
+        raise ValueError("cut short")
     return envelope[2:nonce_at].decode("ascii"), envelope[nonce_at:sealed_at], envelope[sealed_at:]

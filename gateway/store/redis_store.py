@@ -53,8 +53,13 @@ class RedisStore:
         self._task = asyncio.create_task(self._writer.run(), name="store writer")
         probed = asyncio.ensure_future(self._writer.first_probe_done.wait())
         # A probe has its own deadlines; a writer that crashed instead must not be waited for.
-        await asyncio.wait({probed, self._task}, return_when=asyncio.FIRST_COMPLETED)
-        probed.cancel()
+        try:
+            await asyncio.wait({probed, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+        finally:
+            probed.cancel()
 
     async def stop(self) -> None:
         """Close the connection. What was not answered fails with STORE_UNAVAILABLE."""
@@ -155,8 +160,7 @@ class RedisStore:
         answer = await self._writer.submit(job)
         _judge(answer.reply)
         if not answer.confirmed:
-            message = "stored, but too few replicas confirm it"
-            raise StoreError(Reason.STORE_UNAVAILABLE, message)
+            raise StoreError(Reason.STORE_UNAVAILABLE, "stored, but too few replicas confirm it")
 
     async def _ask(self, name: str, command: Command) -> Reply:
         job = Job(name=name, command=command, in_full=command, size_bytes=COMMAND_BYTES)
@@ -181,8 +185,7 @@ def _check_numbers(epoch: int, entries: Sequence[LogEntry]) -> None:
     first = entries[0].seq if entries else 1
     consecutive = all(entry.seq == first + at for at, entry in enumerate(entries))
     if epoch < 1 or first < 1 or not consecutive:
-        message = "epochs and numbers begin at 1, and numbers are consecutive"
-        raise ValueError(message)
+        raise ValueError("epochs and numbers begin at 1, and numbers are consecutive")
 
 
 def _judge(reply: Reply) -> None:

@@ -63,8 +63,7 @@ class DataKey:
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or pickled."""
-        message = "a sealing key cannot be copied or pickled"
-        raise TypeError(message)
+        raise TypeError("a sealing key cannot be copied or pickled")
 
 
 class SealingKeys:
@@ -76,8 +75,7 @@ class SealingKeys:
         """Own `keys`. Raises `ValueError` when there is none, or two of one id."""
         self._by_id = {key.key_id: key for key in keys}
         if not keys or len(self._by_id) != len(keys):
-            message = "sealing keys: at least one is needed, and each id only once"
-            raise ValueError(message)
+            raise ValueError("sealing keys: at least one is needed, and each id only once")
         self.sealing = keys[0]
 
     @classmethod
@@ -108,8 +106,7 @@ class SealingKeys:
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or pickled."""
-        message = "sealing keys cannot be copied or pickled"
-        raise TypeError(message)
+        raise TypeError("sealing keys cannot be copied or pickled")
 
 
 def read_key(key_id: str, path: Path) -> DataKey:

@@ -33,7 +33,7 @@ class StoreObserver(Protocol):
     """Hears what the store does. Every method returns at once and never raises."""
 
     def command(self, name: str, seconds: float) -> None:
-        """Hear that a batch with such commands (`wait`: the replicas) was answered after so long."""
+        """Hear how long a batch with such commands (`wait`: the replicas) took."""
 
     def degraded(self, degraded: bool) -> None:  # noqa: FBT001 - a fact, not a switch
         """Hear that the store stopped keeping its promise, or keeps it again."""
@@ -102,11 +102,9 @@ class GroupWriter:
         later when the batch fails: then it is not known whether it was carried out.
         """
         if self._health in (None, Health.DOWN):
-            why = "the store cannot be reached"
-            raise _unavailable(why)
+            raise _unavailable("the store cannot be reached")
         if self._pending_bytes + job.size_bytes > self._options.pending_max_bytes:
-            why = f"{self._pending_bytes} bytes wait for the store already"
-            raise _unavailable(why)
+            raise _unavailable(f"{self._pending_bytes} bytes wait for the store already")
         self._pending_bytes += job.size_bytes
         self._queue.append(job)
         self._wake.set()

@@ -6,6 +6,7 @@ way even an answer to garbage is ours. It says neither who we are nor what went 
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -53,8 +54,8 @@ class OpsOptions:
     def __post_init__(self) -> None:
         """Refuse an address that could only fail later. Raises ValueError."""
         _, port = self.host_and_port
-        if not 0 < port <= _PORT_MAX:
-            message = f"port of {self.address!r} must be 1 to {_PORT_MAX}"
+        if ":" not in self.address or not 0 < port <= _PORT_MAX:
+            message = f"{self.address!r} is no host:port with a port of 1 to {_PORT_MAX}"
             raise ValueError(message)
 
     @property
@@ -89,7 +90,9 @@ class OpsServer:
             await web.TCPSite(self._runner, host, port).start()
         except OSError as error:
             await self._runner.cleanup()
-            message = f"cannot listen on ops address {self._options.address}: {error.strerror}"
+            # Without asyncio's own sentence around it; a name that is not found has no such number.
+            why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+            message = f"cannot listen on ops address {self._options.address}: {why}"
             raise ListenError(message) from error
         return self
 
@@ -161,7 +164,7 @@ class _Connection(RequestHandler):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
         super().connection_made(transport)
         life = self._options.connection_life_seconds
-        self._end = asyncio.get_running_loop().call_later(life, transport.abort)
+        pass
         manager = self._manager
         if manager is not None and len(manager.connections) > self._options.connections_max:
             transport.abort()

@@ -101,6 +101,6 @@ async def test_a_refusal_names_the_event_it_answers() -> None:
 
 
 async def test_an_unknown_model_is_refused_at_the_door() -> None:
-    with pytest.raises(Exception, match="404"):  # noqa: PT012 - the client dials on entering
+    with pytest.raises(Exception, match="404"):
         async with connected("gpt-imaginary"):
             pytest.fail("the simulator accepted an unknown model")

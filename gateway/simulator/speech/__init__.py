@@ -32,12 +32,12 @@ class Utterance:
 
 
 def questions() -> tuple[Utterance, ...]:
-    """What a caller may say. Stream silence after it (a second will do), or voice detection never hears its end."""
+    """Return what a caller may say. Stream a second of silence after it, or voice detection never hears its end."""
     return _load("questions")
 
 
 def replies() -> tuple[Utterance, ...]:
-    """What the simulator can say."""
+    """Return what the simulator can say."""
     return _load("replies")
 
 
@@ -52,7 +52,7 @@ def _load(group: str) -> tuple[Utterance, ...]:
 
 
 def _wav_data(wav: bytes) -> bytes:
-    """The samples of a WAV file. The standard library's reader refuses G.711 files."""
+    """Return the samples of a WAV file. The standard library's reader refuses G.711 files."""
     at = _RIFF_HEADER_BYTES
     while at < len(wav):
         kind, size = _CHUNK_HEADER.unpack_from(wav, at)

@@ -83,4 +83,3 @@ def refused(events: list[Event]) -> str:
     (event,) = events
     assert event["type"] == "error", event
     return str(event["error"]["code"])
-

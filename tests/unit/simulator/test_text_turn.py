@@ -136,7 +136,12 @@ def test_what_was_said_before_is_remembered(modality: str) -> None:
 
 def test_overrides_hold_for_one_response(stage: Stage) -> None:
     stage.say("Where is my order?")
-    params = {"output_modalities": ["text"], "instructions": "Be brief.", "metadata": {"a": "b"}, "max_output_tokens": 9}
+    params = {
+        "output_modalities": ["text"],
+        "instructions": "Be brief.",
+        "metadata": {"a": "b"},
+        "max_output_tokens": 9,
+    }
     (created,) = stage.take("response.create", response=params)
     assert created["response"]["output_modalities"] == ["text"]
     assert created["response"]["metadata"] == {"a": "b"}

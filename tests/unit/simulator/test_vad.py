@@ -7,14 +7,16 @@ import numpy.typing as npt
 import pytest
 
 from gateway.simulator import speech
-from gateway.simulator.vad import FRAME_MS, FRAME_SAMPLES, Edge, EdgeKind, SpeechDetector, VadSettings, loudness, to_8k
+from gateway.simulator.vad import FRAME_MS, FRAME_SAMPLES, Edge, EdgeKind, SpeechDetector, VadSettings, to_8k
 
 LEAD_MS = 1_000
 TAIL_MS = 1_500
 SILENCE_MS = 500
 TOLERANCE_MS = 150
 # The pauses in the other replies are longer than the silence that ends a turn.
-UNBROKEN = [each for each in (*speech.questions(), *speech.replies()) if each.text.count(". ") + each.text.count("? ") == 0]
+UNBROKEN = [
+    each for each in (*speech.questions(), *speech.replies()) if each.text.count(". ") + each.text.count("? ") == 0
+]
 
 Samples = npt.NDArray[np.int16]
 

@@ -1,0 +1,424 @@
+"""The only reader of the environment and of the config file. Checks all of it together, before anything starts.
+
+Precedence: environment (`TRUNKLINE_GRPC__ADDRESS`), then the file, then the defaults. An unknown key
+or variable refuses the start, with its path.
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from gateway.core.principal import Right
+
+ENV_PREFIX: Final = "TRUNKLINE_"
+# What Kubernetes sets for a service that is called trunkline, or trunkline-something.
+_SERVICE_LINK: Final = re.compile(
+    r"TRUNKLINE_(?:[A-Z0-9_]+_)?(?:SERVICE_(?:HOST|PORT\w*)|PORT(?:_\d+_(?:TCP|UDP|SCTP)\w*)?)"
+)
+# Read by the commands that call a gateway, not by the gateway.
+_OTHERS: Final = frozenset({"TRUNKLINE_TOKEN"})
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; the text says where and why, and holds no secret."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TlsSettings(_Section):
+    """Files of a listener's TLS; changed files are used without a restart."""
+
+    cert_file: Path | None = Field(None, description="the certificate chain, PEM")
+    key_file: Path | None = Field(None, description="its private key, PEM")
+    client_ca_file: Path | None = Field(
+        None, description="callers must show a certificate of this authority"
+    )
+
+    @model_validator(mode="after")
+    def _pair(self) -> "TlsSettings":
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together")
+        if self.client_ca_file is not None and self.cert_file is None:
+            raise ValueError("client_ca_file needs cert_file and key_file")
+        return self
+
+
+class GrpcSettings(_Section):
+    """The door for callers."""
+
+    address: str = Field("127.0.0.1:50051", description="where callers connect")
+    advertise: str | None = Field(
+        None, description="the address that callers are told to resume at; null = none"
+    )
+    tls: TlsSettings = TlsSettings()
+
+
+class OpsSettings(_Section):
+    """Metrics and probes."""
+
+    address: str = Field("127.0.0.1:9464", description="/metrics, /livez, /readyz over HTTP")
+
+
+class DoorSettings(_Section):
+    """The OpenAI-compatible WebSocket."""
+
+    address: str = Field("127.0.0.1:8080", description="not served yet")
+    browser_origins: list[str] = Field([], description="not served yet")
+
+
+class RedisSettings(_Section):
+    """Where session state is kept."""
+
+    url: str = Field(
+        "embedded", repr=False, description="embedded | redis:// | rediss:// | unix://"
+    )
+
+
+class SealingKeySettings(_Section):
+    """One key that seals session state."""
+
+    id: str = Field(description="named in each record")
+    file: Path = Field(description="32 bytes: raw, as hex or as base64")
+
+
+class StoreSettings(_Section):
+    """How session state is kept."""
+
+    sealing_keys: list[SealingKeySettings] = Field(
+        [], description="the first seals, all open; needed with an external Redis"
+    )
+    replicas_wait: int = Field(0, ge=0, description="replicas that must confirm an event")
+    durable_hold_ms: int = Field(
+        250, ge=0, description="how long an event may wait for its store before it goes out anyway"
+    )
+    opens_without_redis: bool = Field(True, description="whether sessions open while it is down")
+    retention_seconds: int = Field(0, ge=0, description="how long state stays after the end")
+
+
+class CallerSettings(_Section):
+    """One caller with a static token."""
+
+    name: str = Field(description="in logs and admin answers")
+    tenant: str = Field(description="whose it is")
+    token_sha256_file: Path = Field(description="the SHA-256 of its token, as hex")
+    rights: list[Right] = Field([Right.CONVERSE], description="converse, read, admin")
+
+
+class AccountSettings(_Section):
+    """Whose key is used at the provider."""
+
+    key_file: Path | None = Field(
+        None, description="the API key; null in development = OPENAI_API_KEY"
+    )
+    organization: str | None = Field(None, description="sent as OpenAI-Organization")
+    project: str | None = Field(None, description="sent as OpenAI-Project")
+    connections_max: int = Field(100, ge=1, description="the provider's limit for the account")
+    dials_per_second: float = Field(5, gt=0, description="how often lines may be opened")
+    dials_burst: int = Field(10, ge=1, description="and how many at once")
+    safety: Literal["none", "tenant", "end_user"] = Field(
+        "none", description="which safety identifier a line carries; only none is served yet"
+    )
+
+
+class TargetSettings(_Section):
+    """A place that speaks the Realtime API."""
+
+    provider: Literal["openai"] = Field("openai", description="its dialect")
+    url: str = Field("wss://api.openai.com/v1/realtime", description="ws:// on loopback only")
+    accounts: list[str] = Field(["main"], min_length=1, description="the first one is used")
+
+    @model_validator(mode="after")
+    def _safe(self) -> "TargetSettings":
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.username:
+            raise ValueError(f"url must be a wss:// address without a user name, not {self.url!r}")
+        if parts.scheme == "ws" and not is_loopback(parts.hostname):
+            raise ValueError("url may be ws:// on loopback only: the key would travel in the clear")
+        return self
+
+
+class RecoverySettings(_Section):
+    """What a recovered conversation gets back."""
+
+    user_turns: Literal["transcript", "audio", "none"] = Field(
+        "transcript", description="audio is not served yet"
+    )
+
+
+def _default_session() -> dict[str, Any]:
+    pcm = {"type": "audio/pcm", "rate": 24_000}
+    return {
+        "output_modalities": ["audio"],
+        "audio": {
+            "input": {
+                "format": pcm,
+                "transcription": {"model": "gpt-realtime-whisper"},
+                "turn_detection": {"type": "server_vad"},
+            },
+            "output": {"format": pcm, "voice": "marin"},
+        },
+    }
+
+
+class TemplateSettings(_Section):
+    """A named configuration that lines are made ready with."""
+
+    target: str = Field("openai", description="where its lines are dialled")
+    model: str = Field("gpt-realtime-2.1", description="the provider's model")
+    session: dict[str, Any] = Field(
+        default_factory=_default_session, description="the provider's session object"
+    )
+    recovery: RecoverySettings = RecoverySettings()
+    durability: Literal["available", "strict"] = Field(
+        "available", description="strict is not served yet"
+    )
+    language: str | None = Field(None, description="BCP 47, for fallback speech")
+    keep_warm: bool = Field(False, description="keep lines ready where idling costs money")
+
+    @model_validator(mode="after")
+    def _transcribes(self) -> "TemplateSettings":
+        given = (self.session.get("audio") or {}).get("input") or {}
+        if self.recovery.user_turns == "transcript" and not given.get("transcription"):
+            raise ValueError(
+                "recovery.user_turns is transcript, so session.audio.input.transcription must be "
+                "set (or set recovery.user_turns to none)"
+            )
+        return self
+
+
+class DemandSettings(_Section):
+    """How the floor follows demand."""
+
+    enabled: bool = Field(True, description="not served yet: the floor stays as it is set")
+    k: float = Field(3, ge=0, description="how many deviations above the mean")
+
+
+class PoolSettings(_Section):
+    """The bounds of a template's warm lines."""
+
+    floor: int = Field(2, ge=0, description="lines to have ready at least")
+    ceiling: int = Field(16, ge=1, description="lines that there may be, in any state")
+    reserve: int = Field(2, ge=0, description="of these, kept for callers who have waited")
+    reserve_after_ms: int = Field(250, ge=0, description="for so long")
+    rotations_max: int = Field(4, ge=0, description="lines above the ceiling for rotations")
+    dials_max: int = Field(4, ge=1, description="lines being opened at once")
+    age_max_seconds: float = Field(300, gt=0, description="how long a line stands ready")
+    age_jitter_ratio: float = Field(0.2, ge=0, lt=1, description="so that not all go at once")
+    proof_max_seconds: float = Field(10, gt=0, description="how old a proof of life may be")
+    waiters_max: int = Field(50, ge=0, description="callers that may wait")
+    wait_max_ms: int = Field(2000, ge=1, description="for so long")
+    leak_after_seconds: float = Field(10, gt=0, description="a lease without its caller")
+    demand: DemandSettings = DemandSettings()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "PoolSettings":
+        if self.floor + self.reserve > self.ceiling:
+            raise ValueError(
+                f"floor {self.floor} + reserve {self.reserve} is over ceiling {self.ceiling}"
+            )
+        return self
+
+
+class RotateSettings(_Section):
+    """When a session moves to a fresh line."""
+
+    before_seconds: float = Field(120, gt=0, description="before the provider's deadline")
+    jitter_seconds: float = Field(30, ge=0, description="so that not all move at once")
+    hard_seconds: float = Field(15, gt=0, description="when it moves even in mid-speech")
+
+
+class LimitSettings(_Section):
+    """The bounds of sessions."""
+
+    message_max_bytes: int = Field(262_144, ge=4096, le=4 << 20, description="from a caller")
+    session_life_max_seconds: int = Field(7200, ge=1, description="a session's longest life")
+    session_idle_max_seconds: int = Field(300, ge=1, description="without input and output")
+    heartbeat_ms: int = Field(1000, ge=100, description="silence before an ack travels alone")
+    drain_seconds: float = Field(45, ge=0, description="how long sessions may finish at a stop")
+    sessions_max: int = Field(1000, ge=1, description="sessions in one process")
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    profile: Literal["development", "production"] = Field(
+        "development",
+        description="production turns off reflection, plaintext listeners beyond loopback, "
+        "secrets from the environment and --insecure-dev",
+    )
+    grpc: GrpcSettings = GrpcSettings()
+    ops: OpsSettings = OpsSettings()
+    door: DoorSettings = DoorSettings()
+    redis: RedisSettings = RedisSettings()
+    store: StoreSettings = StoreSettings()
+    callers: list[CallerSettings] = Field([], description="who may call")
+    accounts: dict[str, AccountSettings] = {"main": AccountSettings()}
+    targets: dict[str, TargetSettings] = {"openai": TargetSettings()}
+    templates: dict[str, TemplateSettings] = Field(
+        default_factory=lambda: {"default": TemplateSettings()}
+    )
+    pools: dict[str, PoolSettings] = Field(
+        {"default": PoolSettings()}, description="keyed by template"
+    )
+    rotate: RotateSettings = RotateSettings()
+    limits: LimitSettings = LimitSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file, whose content comes as init values."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return (env_settings, init_settings)
+
+    @model_validator(mode="after")
+    def _names_meet(self) -> "Settings":
+        for name, target in self.targets.items():
+            _known(target.accounts, self.accounts, f"targets.{name}.accounts", "accounts")
+        for name, template in self.templates.items():
+            _known([template.target], self.targets, f"templates.{name}.target", "targets")
+        _known(self.pools, self.templates, "pools", "templates")
+        if self.redis.url != "embedded" and not self.store.sealing_keys:
+            raise ValueError("store.sealing_keys: an external Redis needs at least one key")
+        _check_served(self)
+        _check_ceilings(self)
+        if self.profile == "production":
+            _check_production(self)
+        return self
+
+
+def _check_served(settings: Settings) -> None:
+    """Refuse what is in the contract and not served yet, so that nobody relies on it in vain."""
+    for name, account in settings.accounts.items():
+        if account.safety != "none":
+            raise ValueError(f"accounts.{name}.safety: {account.safety} is not served yet")
+    for name, template in settings.templates.items():
+        if template.durability != "available":
+            raise ValueError(f"templates.{name}.durability: strict is not served yet")
+        if template.recovery.user_turns == "audio":
+            raise ValueError(f"templates.{name}.recovery.user_turns: audio is not served yet")
+
+
+def _check_ceilings(settings: Settings) -> None:
+    used: dict[str, int] = {}
+    for name, template in settings.templates.items():
+        account = settings.targets[template.target].accounts[0]
+        ceiling = settings.pools.get(name, PoolSettings()).ceiling
+        used[account] = used.get(account, 0) + ceiling
+    for name, total in used.items():
+        limit = settings.accounts[name].connections_max
+        if total > limit:
+            raise ValueError(
+                f"accounts.{name}.connections_max is {limit}, but the ceilings of its pools sum "
+                f"up to {total}"
+            )
+
+
+def _known(names: Any, there: Mapping[str, Any], where: str, what: str) -> None:
+    for name in names:
+        if name not in there:
+            raise ValueError(f"{where}: {name!r} is not among {what}: {', '.join(sorted(there))}")
+
+
+def _check_production(settings: Settings) -> None:
+    host = settings.grpc.address.rpartition(":")[0]
+    if settings.grpc.tls.cert_file is None and not is_loopback(host):
+        raise ValueError("grpc.tls: in production only a loopback address may go without")
+    for name, account in settings.accounts.items():
+        if account.key_file is None:
+            raise ValueError(f"accounts.{name}.key_file: needed in production")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only be this machine."""
+    name = host.strip("[]")
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def load(file: Path | None) -> Settings:
+    """Read the file (YAML, or none) and the environment. Raises `SettingsError`."""
+    content = _read(file) if file is not None else {}
+    _check_variables(os.environ)
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        lines = [f"  {_path(each['loc'])}{_words(each['msg'])}" for each in error.errors()]
+        raise SettingsError("the configuration cannot be used:\n" + "\n".join(lines)) from None
+
+
+def environment_key() -> str | None:
+    """Return the provider's key from the environment; for development only."""
+    return os.environ.get("OPENAI_API_KEY")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise SettingsError(f"{file} is not YAML{where}") from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise SettingsError(f"{file} must hold a mapping of names")
+    return content
+
+
+def _check_variables(environment: Mapping[str, str]) -> None:
+    """Refuse a variable of ours that names no setting: pydantic would ignore it in silence."""
+    for name in sorted(environment):
+        if not name.upper().startswith(ENV_PREFIX) or name in _OTHERS:
+            continue
+        if not _SERVICE_LINK.fullmatch(name) and not _names_setting(name):
+            raise SettingsError(f"environment variable {name} names no setting")
+
+
+def _names_setting(name: str) -> bool:
+    path = name[len(ENV_PREFIX) :].lower().split("__")
+    field = Settings.model_fields.get(path[0])
+    if field is None:
+        return False
+    section = field.annotation
+    if len(path) > 1 and isinstance(section, type) and issubclass(section, BaseModel):
+        return path[1] in section.model_fields
+    return True
+
+
+def _words(message: str) -> str:
+    if message == "Extra inputs are not permitted":
+        return "no such key"
+    return message.removeprefix("Value error, ")
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, location)) + ": " if location else ""
+

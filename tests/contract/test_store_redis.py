@@ -1,0 +1,321 @@
+"""What `SessionStore` promises, held against real servers: Valkey 9, and Redis 7 where it is."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from gateway.core.errors import Reason, StoreError
+from gateway.core.events import Durability
+from gateway.runtime.ports import LogEntry, SessionKey, SessionStore
+from gateway.store.embedded import EmbeddedValkey
+from gateway.store.keys import RECORD_LIFE_SECONDS, session_keys
+from gateway.store.options import RedisOptions
+from gateway.store.record import RecordUnreadableError
+from gateway.store.redis_store import DuplicateControlError, RedisStore
+from gateway.store.sealing_keys import DataKey, SealingKeys
+
+KEY = SessionKey("acme", "s1")
+CANARY = "marzipan"
+
+
+def sealing_keys() -> SealingKeys:
+    return SealingKeys([DataKey("k1", bytes(range(32)))])
+
+
+def entries(first: int, count: int = 1, *, cseq: int = 0) -> list[LogEntry]:
+    return [LogEntry(seq, f"{CANARY} {seq}".encode(), cseq) for seq in range(first, first + count)]
+
+
+@contextlib.asynccontextmanager
+async def redis_server(folder: Path) -> AsyncIterator[str]:
+    binary = shutil.which("redis-server")
+    if binary is None:
+        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        say("no redis-server here: apt-get install redis-server")
+    socket = folder / "s"
+    arguments = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
+    process = await asyncio.create_subprocess_exec(
+        binary, *arguments, stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(5):
+            while not socket.exists():
+                await asyncio.sleep(0.01)
+        yield f"unix://{socket}"
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@pytest.fixture(params=["valkey", "redis"])
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    if request.param == "valkey":
+        async with EmbeddedValkey() as server:
+            yield server.url
+    else:
+        async with redis_server(tmp_path) as external:
+            yield external
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[RedisStore]:
+    async with RedisStore(RedisOptions(url=url), sealing_keys()) as store:
+        yield store
+
+
+@pytest.fixture
+async def raw(url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(url, decode_responses=True) as raw:
+        yield raw
+
+
+async def test_it_is_a_session_store(store: RedisStore) -> None:
+    port: SessionStore = store
+    assert port.durability is Durability.REPLICATED
+    assert not store.degraded
+
+
+async def test_what_is_appended_is_read_in_order(store: RedisStore) -> None:
+    await store.append(KEY, 1, entries(1, 2, cseq=4))
+    await store.append(KEY, 1, entries(3, 200))
+    assert await store.read(KEY) == entries(1, 2, cseq=4) + entries(3, 200)
+    assert await store.read(KEY, from_seq=200) == entries(200, 3)
+    assert await store.read(SessionKey("other", "s1")) == []
+
+
+async def test_an_older_owner_is_refused_and_writes_nothing(store: RedisStore) -> None:
+    await store.append(KEY, 2, entries(1))
+    for batch in (entries(2), entries(1), []):
+        with pytest.raises(StoreError) as raised:
+            await store.append(KEY, 1, batch)
+        assert raised.value.reason is Reason.SUPERSEDED
+    assert await store.read(KEY) == entries(1)
+
+
+async def test_a_newer_owner_goes_on_where_the_log_ends(store: RedisStore) -> None:
+    await store.append(KEY, 1, entries(1))
+    await store.append(KEY, 5, entries(2))
+    with pytest.raises(StoreError, match="epoch 5"):
+        await store.append(KEY, 4, entries(3))
+    assert await store.read(KEY) == entries(1, 2)
+
+
+async def test_a_hole_is_refused_and_still_fences_older_owners(store: RedisStore) -> None:
+    await store.append(KEY, 1, entries(1))
+    with pytest.raises(StoreError, match=r"ends at 1 \(epoch 1\)") as raised:
+        await store.append(KEY, 3, entries(3))
+    assert raised.value.reason is Reason.STORE_UNAVAILABLE
+    with pytest.raises(StoreError, match="epoch 3"):
+        await store.append(KEY, 1, entries(2))
+    assert await store.read(KEY) == entries(1)
+
+
+async def test_a_newer_owner_cannot_overwrite_what_an_older_one_wrote(store: RedisStore) -> None:
+    await store.append(KEY, 1, entries(1, 3))
+    for batch in (entries(3), entries(2, 5), entries(1, 3)):
+        with pytest.raises(StoreError) as raised:
+            await store.append(KEY, 2, batch)
+        assert raised.value.reason is Reason.STORE_UNAVAILABLE
+    assert await store.read(KEY) == entries(1, 3)
+
+
+async def test_a_retry_is_not_stored_twice(store: RedisStore) -> None:
+    batch = entries(1, 3, cseq=1)
+    for _ in range(3):
+        await store.append(KEY, 1, batch)
+    assert await store.read(KEY) == batch
+
+
+async def test_a_retry_may_bring_later_entries_along(store: RedisStore) -> None:
+    await store.append(KEY, 1, entries(1, 2))
+    await store.append(KEY, 1, entries(2, 4))
+    await store.append(KEY, 1, entries(1, 1))
+    assert await store.read(KEY) == entries(1, 5)
+
+
+async def test_a_control_that_is_logged_already_is_refused_with_its_place(
+    store: RedisStore,
+) -> None:
+    await store.append(KEY, 1, entries(1, 2))
+    await store.append(KEY, 1, entries(3, cseq=7))
+    await store.append(KEY, 1, entries(4, cseq=9))
+    with pytest.raises(DuplicateControlError) as raised:
+        await store.append(KEY, 1, entries(5, cseq=7))
+    assert raised.value.seq == 3
+    with pytest.raises(DuplicateControlError):
+        await store.append(KEY, 1, entries(5) + entries(6, cseq=9))
+    await store.append(KEY, 1, entries(5))
+    assert [entry.seq for entry in await store.read(KEY)] == [1, 2, 3, 4, 5]
+
+
+async def test_two_sessions_of_one_name_do_not_know_each_other(store: RedisStore) -> None:
+    theirs = SessionKey("other", KEY.session_id)
+    await store.append(KEY, 9, entries(1))
+    await store.append(theirs, 1, entries(1, 2))
+    await store.finish(KEY, 9)
+    assert await store.read(theirs) == entries(1, 2)
+
+
+async def test_finishing_deletes_everything(store: RedisStore, raw: Redis) -> None:
+    await store.append(KEY, 1, entries(1))
+    await store.finish(KEY, 1)
+    assert [name async for name in raw.scan_iter("trunkline:{*")] == []
+    await store.finish(KEY, 1)
+
+
+async def test_an_older_owner_cannot_finish(store: RedisStore) -> None:
+    await store.append(KEY, 2, entries(1))
+    with pytest.raises(StoreError) as raised:
+        await store.finish(KEY, 1)
+    assert raised.value.reason is Reason.SUPERSEDED
+    assert await store.read(KEY) == entries(1)
+
+
+async def test_a_finished_session_stays_readable_for_its_retention(url: str, raw: Redis) -> None:
+    options = RedisOptions(url=url, retention_seconds=30)
+    async with RedisStore(options, sealing_keys()) as store:
+        await store.append(KEY, 1, entries(1))
+        await store.finish(KEY, 1)
+        assert await store.read(KEY) == entries(1)
+    keys = session_keys(KEY)
+    assert await raw.hget(keys.meta, "state") == "finished"
+    for name in (keys.meta, keys.log):
+        assert 28 <= await raw.ttl(name) <= 30
+
+
+async def test_every_key_expires(store: RedisStore, raw: Redis) -> None:
+    await store.append(KEY, 1, entries(1))
+    await store.append(SessionKey("acme", "empty"), 1, [])
+    with pytest.raises(StoreError):
+        await store.append(SessionKey("acme", "hole"), 1, entries(5))
+    names = [name async for name in raw.scan_iter()]
+    assert len(names) == 5
+    for name in names:
+        assert 0 < await raw.ttl(name) <= RECORD_LIFE_SECONDS
+
+
+async def test_every_append_makes_the_record_live_longer(store: RedisStore, raw: Redis) -> None:
+    await store.append(KEY, 1, entries(1))
+    keys = session_keys(KEY)
+    for batch in (entries(2), entries(2), []):
+        for name in (keys.meta, keys.log):
+            await raw.expire(name, 5)
+        await store.append(KEY, 1, batch)
+        assert await raw.ttl(keys.meta) > RECORD_LIFE_SECONDS - 5
+        assert await raw.ttl(keys.log) > RECORD_LIFE_SECONDS - 5
+
+
+@pytest.mark.parametrize("lost", ["meta", "log"])
+async def test_half_a_record_is_never_written_on(store: RedisStore, raw: Redis, lost: str) -> None:
+    await store.append(KEY, 1, entries(1, 2))
+    await raw.delete(getattr(session_keys(KEY), lost))
+    for batch in (entries(3), entries(1, 2)):
+        with pytest.raises(StoreError, match="ends at 0"):
+            await store.append(KEY, 1, batch)
+
+
+async def test_a_flushed_server_is_noticed_at_the_next_append(
+    store: RedisStore, raw: Redis
+) -> None:
+    await store.append(KEY, 1, entries(1, 2))
+    await raw.flushall()
+    with pytest.raises(StoreError, match="ends at 0"):
+        await store.append(KEY, 1, entries(3))
+
+
+async def test_the_oldest_entries_make_room(url: str, raw: Redis) -> None:
+    options = RedisOptions(url=url, session_max_entries=10, session_max_bytes=4096)
+    async with RedisStore(options, sealing_keys()) as store:
+        for seq in range(1, 31):
+            await store.append(KEY, 1, entries(seq))
+        assert [entry.seq for entry in await store.read(KEY)] == list(range(21, 31))
+        big = [LogEntry(seq, bytes(1500)) for seq in (31, 32, 33)]
+        for entry in big:
+            await store.append(KEY, 1, [entry])
+        assert await store.read(KEY) == big[1:]
+        await store.append(KEY, 1, big)
+    keys = session_keys(KEY)
+    stored = sum(len(fields["b"]) for _, fields in await latin(raw, keys.log))
+    assert int(await raw.hget(keys.meta, "bytes") or 0) == stored <= 4096
+
+
+async def latin(raw: Redis, log: str) -> list[tuple[str, dict[str, str]]]:
+    options = {**raw.connection_pool.connection_kwargs, "encoding": "latin-1"}
+    async with Redis(
+        unix_socket_path=options["path"], encoding="latin-1", decode_responses=True
+    ) as r:
+        found: list[tuple[str, dict[str, str]]] = await r.xrange(log)
+        return found
+
+
+async def test_more_than_a_session_may_hold_is_refused(store: RedisStore) -> None:
+    with pytest.raises(StoreError, match="more than a session's log may hold"):
+        await store.append(KEY, 1, [LogEntry(1, bytes(1024 * 1024))])
+
+
+@pytest.mark.parametrize(
+    ("epoch", "batch"),
+    [(0, entries(1)), (1, entries(0)), (1, entries(1) + entries(3)), (1, entries(2) + entries(1))],
+)
+async def test_numbers_that_make_no_sense_are_a_bug(
+    store: RedisStore, epoch: int, batch: list[LogEntry]
+) -> None:
+    with pytest.raises(ValueError, match="consecutive"):
+        await store.append(KEY, epoch, batch)
+
+
+async def test_nothing_readable_lies_in_the_server(store: RedisStore, raw: Redis) -> None:
+    await store.append(KEY, 1, entries(1, 50))
+    names = [name async for name in raw.scan_iter()]
+    options = raw.connection_pool.connection_kwargs
+    async with Redis(unix_socket_path=options["path"]) as binary:
+        dumped = b"".join([await binary.dump(name) or b"" for name in names])
+        for _, fields in await binary.xrange(session_keys(KEY).log):
+            dumped += b"".join(fields.values())
+    assert len(dumped) > 50 * len(CANARY)
+    assert CANARY.encode() not in dumped + "".join(names).encode()
+
+
+async def test_a_record_moved_to_another_session_is_noticed(store: RedisStore, raw: Redis) -> None:
+    await store.append(KEY, 1, entries(1))
+    options = raw.connection_pool.connection_kwargs
+    async with Redis(unix_socket_path=options["path"]) as binary:
+        ((entry_id, fields),) = await binary.xrange(session_keys(KEY).log)
+        theirs = SessionKey("other", "s1")
+        await binary.xadd(session_keys(theirs).log, fields, id=entry_id)
+    with pytest.raises(RecordUnreadableError):
+        await store.read(theirs)
+
+
+async def test_a_script_cache_flush_loses_and_doubles_nothing(
+    store: RedisStore, raw: Redis
+) -> None:
+    async def flush() -> None:
+        for _ in range(30):
+            await raw.script_flush()
+
+    async def talk(number: int) -> None:
+        key = SessionKey("acme", f"talk{number}")
+        for seq in range(1, 31):
+            await store.append(key, 1, entries(seq, cseq=seq))
+        assert await store.read(key) == [*(e for s in range(1, 31) for e in entries(s, cseq=s))]
+
+    await asyncio.gather(flush(), *(talk(number) for number in range(5)))
+
+
+async def test_appends_of_one_session_keep_the_order_of_calls(store: RedisStore) -> None:
+    await asyncio.gather(*(store.append(KEY, 1, entries(seq)) for seq in range(1, 101)))
+    assert await store.read(KEY) == entries(1, 100)
+
+
+async def test_the_check_names_what_endangers_sessions(store: RedisStore, raw: Redis) -> None:
+    before = " ".join(await store.check())
+    assert "forgets every session" in before
+    await raw.config_set("maxmemory-policy", "allkeys-lru")
+    assert "allkeys-lru" in " ".join(await store.check())
