@@ -69,8 +69,13 @@ class EmbeddedValkey:
         """Whether its process is there."""
         return self._process is not None and self._process.returncode is None
 
+    async def ended(self) -> None:
+        """Return when its process is gone, whoever ended it; at once when there is none."""
+        if self._process is not None:
+            await self._process.wait()
+
     async def start(self) -> None:
-        """Start it, or start it again after it died (empty, at the same `url`).
+        """Start it, or start it again after it `ended` (empty, at the same `url`).
 
         Returns when it answers. Raises `StoreError` with the server's last words. Call it from the
         thread that lives as long as the process, which is the main one: see tether.py.

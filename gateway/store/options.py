@@ -9,6 +9,8 @@ from gateway.core.events import Durability
 from gateway.store.keys import RECORD_LIFE_SECONDS
 
 SCHEMES: Final = ("redis", "rediss", "unix")
+# A server looks after expired waits ten times a second: its answer to WAIT may be so much late.
+SERVER_TICK_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,7 @@ class RedisOptions:
     # For a new connection, with TLS and authentication.
     connect_seconds: float = 1.0
     replicas_wait: int = 0
-    replicas_wait_seconds: float = 0.2
+    replicas_wait_seconds: float = 0.1
     record_life_seconds: int = RECORD_LIFE_SECONDS
     retention_seconds: int = 0
     session_max_entries: int = 1024
@@ -45,7 +47,12 @@ class RedisOptions:
         if urlsplit(self.url).scheme not in SCHEMES:
             message = f"redis.url must begin with one of {', '.join(f'{s}://' for s in SCHEMES)}"
             raise ValueError(message)
-        if self.replicas_wait_seconds >= self.deadline_seconds:
-            raise ValueError("replicas_wait_seconds must be shorter than deadline_seconds")
+        if self.replicas_wait and self._latest_confirmation_seconds >= self.deadline_seconds:
+            message = f"deadline_seconds must exceed replicas_wait_seconds + {SERVER_TICK_SECONDS}"
+            raise ValueError(message)
         if self.session_max_bytes > self.pending_max_bytes:
             raise ValueError("pending_max_bytes must hold at least one session's session_max_bytes")
+
+    @property
+    def _latest_confirmation_seconds(self) -> float:
+        return self.replicas_wait_seconds + SERVER_TICK_SECONDS

@@ -3,7 +3,7 @@
     python -I -S tether.py <parent pid> <binary> [argument …]
 
 On Linux it becomes the server (same pid), which the kernel kills when the parent ends, also by
-`kill -9`. Elsewhere it stays, passes SIGTERM on, and kills the server when the parent is gone.
+`kill -9`. Elsewhere it stays, and kills the server when it gets SIGTERM or the parent is gone.
 It imports nothing but the standard library, and the server gets an empty environment.
 """
 
@@ -41,16 +41,18 @@ def die_with_parent() -> None:
 
 
 def watch(parent: int, command: list[str]) -> int:
-    """Stay beside the server until it ends, or end it when the parent does."""
+    """Stay beside the server until it ends; end it when told to, or when the parent is gone."""
+    told: list[int] = []
+    # Before there is a server: a signal in between would leave it alone in the world.
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     with subprocess.Popen(command, env={}) as server:  # noqa: S603 - our own parent's arguments
-        signal.signal(signal.SIGTERM, lambda *_: server.terminate())
-        while os.getppid() == parent:
+        while os.getppid() == parent and not told:
             try:
                 return server.wait(timeout=WATCH_SECONDS)
             except subprocess.TimeoutExpired:
                 continue
         server.kill()
-    return PARENT_GONE
+    return 0 if told else PARENT_GONE
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from gateway.core.backoff import BackoffOptions, full_jitter_seconds
 from gateway.core.errors import Reason, StoreError
 from gateway.store.keys import PROBE_KEY, PROBE_LIFE_SECONDS
 from gateway.store.link import Command, Link, LinkError, Refusal, Refused, Reply
-from gateway.store.options import RedisOptions
+from gateway.store.options import SERVER_TICK_SECONDS, RedisOptions
 from gateway.store.scripts import SCRIPTS
 
 PROBE_FIRST_SECONDS: Final = 0.05
@@ -196,7 +196,7 @@ class GroupWriter:
         if not (replicas and wanted):
             return True
         started = asyncio.get_running_loop().time()
-        seconds = min(self._wait_seconds(), (ends_at - started) * 0.9)
+        seconds = min(self._wait_seconds(), ends_at - started - SERVER_TICK_SECONDS)
         milliseconds = max(1, int(seconds * 1000))
         (reply,) = await self._link.exchange([("WAIT", replicas, milliseconds)], ends_at)
         self._observe("wait", started)

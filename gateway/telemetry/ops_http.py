@@ -91,7 +91,8 @@ class OpsServer:
         except OSError as error:
             await self._runner.cleanup()
             # Without asyncio's own sentence around it; a name that is not found has no such number.
-            why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+            number = error.errno or 0
+            why = os.strerror(number) if number > 0 else error.strerror
             message = f"cannot listen on ops address {self._options.address}: {why}"
             raise ListenError(message) from error
         return self
@@ -164,7 +165,7 @@ class _Connection(RequestHandler):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
         super().connection_made(transport)
         life = self._options.connection_life_seconds
-        pass
+        self._end = asyncio.get_running_loop().call_later(life, transport.abort)
         manager = self._manager
         if manager is not None and len(manager.connections) > self._options.connections_max:
             transport.abort()

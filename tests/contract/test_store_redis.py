@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -45,7 +46,7 @@ async def redis_server(folder: Path) -> AsyncIterator[str]:
     )
     try:
         async with asyncio.timeout(5):
-            while not socket.exists():
+            while not socket.exists():  # noqa: ASYNC110 - a file has no event
                 await asyncio.sleep(0.01)
         yield f"unix://{socket}"
     finally:
@@ -71,8 +72,14 @@ async def store(url: str) -> AsyncIterator[RedisStore]:
 
 @pytest.fixture
 async def raw(url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(url, decode_responses=True) as raw:
+    async with Redis.from_url(url) as raw:
         yield raw
+
+
+async def log_of(raw: Redis, key: SessionKey) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """Return the stored stream as it lies there."""
+    found: Any = await raw.xrange(session_keys(key).log)
+    return list(found)
 
 
 async def test_it_is_a_session_store(store: RedisStore) -> None:
@@ -184,7 +191,7 @@ async def test_a_finished_session_stays_readable_for_its_retention(url: str, raw
         await store.finish(KEY, 1)
         assert await store.read(KEY) == entries(1)
     keys = session_keys(KEY)
-    assert await raw.hget(keys.meta, "state") == "finished"
+    assert await raw.hget(keys.meta, "state") == b"finished"
     for name in (keys.meta, keys.log):
         assert 28 <= await raw.ttl(name) <= 30
 
@@ -239,19 +246,11 @@ async def test_the_oldest_entries_make_room(url: str, raw: Redis) -> None:
         for entry in big:
             await store.append(KEY, 1, [entry])
         assert await store.read(KEY) == big[1:]
-        await store.append(KEY, 1, big)
-    keys = session_keys(KEY)
-    stored = sum(len(fields["b"]) for _, fields in await latin(raw, keys.log))
-    assert int(await raw.hget(keys.meta, "bytes") or 0) == stored <= 4096
-
-
-async def latin(raw: Redis, log: str) -> list[tuple[str, dict[str, str]]]:
-    options = {**raw.connection_pool.connection_kwargs, "encoding": "latin-1"}
-    async with Redis(
-        unix_socket_path=options["path"], encoding="latin-1", decode_responses=True
-    ) as r:
-        found: list[tuple[str, dict[str, str]]] = await r.xrange(log)
-        return found
+        # A retry of what was trimmed meanwhile is still a retry.
+        await store.append(KEY, 1, big[:1])
+        assert await store.read(KEY) == big[1:]
+    stored = sum(len(fields[b"b"]) for _, fields in await log_of(raw, KEY))
+    assert int(await raw.hget(session_keys(KEY).meta, "bytes") or 0) == stored <= 4096
 
 
 async def test_more_than_a_session_may_hold_is_refused(store: RedisStore) -> None:
@@ -273,22 +272,20 @@ async def test_numbers_that_make_no_sense_are_a_bug(
 async def test_nothing_readable_lies_in_the_server(store: RedisStore, raw: Redis) -> None:
     await store.append(KEY, 1, entries(1, 50))
     names = [name async for name in raw.scan_iter()]
-    options = raw.connection_pool.connection_kwargs
-    async with Redis(unix_socket_path=options["path"]) as binary:
-        dumped = b"".join([await binary.dump(name) or b"" for name in names])
-        for _, fields in await binary.xrange(session_keys(KEY).log):
-            dumped += b"".join(fields.values())
-    assert len(dumped) > 50 * len(CANARY)
-    assert CANARY.encode() not in dumped + "".join(names).encode()
+    lying_there = [*names, *[await raw.dump(name) or b"" for name in names]]
+    # A dump may be compressed: look at what is in it as well.
+    meta: Any = await raw.hgetall(session_keys(KEY).meta)
+    for fields in (meta, *(fields for _, fields in await log_of(raw, KEY))):
+        lying_there += [*fields.keys(), *fields.values()]
+    assert len(lying_there) > 100
+    assert CANARY.encode() not in b"".join(lying_there)
 
 
 async def test_a_record_moved_to_another_session_is_noticed(store: RedisStore, raw: Redis) -> None:
     await store.append(KEY, 1, entries(1))
-    options = raw.connection_pool.connection_kwargs
-    async with Redis(unix_socket_path=options["path"]) as binary:
-        ((entry_id, fields),) = await binary.xrange(session_keys(KEY).log)
-        theirs = SessionKey("other", "s1")
-        await binary.xadd(session_keys(theirs).log, fields, id=entry_id)
+    ((entry_id, fields),) = await log_of(raw, KEY)
+    theirs = SessionKey("other", "s1")
+    await raw.execute_command("XADD", session_keys(theirs).log, entry_id, b"b", fields[b"b"])  # type: ignore[no-untyped-call]
     with pytest.raises(RecordUnreadableError):
         await store.read(theirs)
 

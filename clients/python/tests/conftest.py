@@ -4,15 +4,14 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from shells import Connect, connect_sync
 
-from trunkline_client import AsyncClient
+from .shells import Connect, connect_async, connect_sync
 
 
 @pytest.fixture(params=["async", "sync"])
 def connect(request: pytest.FixtureRequest) -> Connect:
     """Make a client of either kind."""
-    return AsyncClient if request.param == "async" else connect_sync
+    return connect_async if request.param == "async" else connect_sync
 
 
 @pytest.fixture(autouse=True)
@@ -27,5 +26,6 @@ def no_thread_outlives_its_test() -> Iterator[None]:
 
 
 def _belongs_to_the_process(thread: threading.Thread) -> bool:
-    # The event loop's own, which run blocking clients in async tests, and the one poller of grpc.aio.
+    # The event loop's own, which run blocking clients in async tests, and the one poller of
+    # grpc.aio.
     return thread.name.startswith("asyncio_") or "_poll_wrapper" in thread.name

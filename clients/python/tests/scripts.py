@@ -10,7 +10,6 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo  # type: ignore[import-untyped, unused-ignore]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped, unused-ignore]
 from grpc_status import rpc_status  # type: ignore[import-untyped, unused-ignore]
-
 from trunkline.v1.errors_pb2 import ERROR_REASON_INVALID_FRAME, Error, PoolNumbers
 from trunkline.v1.event_pb2 import (
     CLOSED_REASON_BYE,
@@ -27,7 +26,7 @@ from trunkline.v1.event_pb2 import (
 from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse, Limits, Open, Opened
 
 if TYPE_CHECKING:
-    from gateway import Conversation
+    from .scripted_gateway import Conversation
 
 Answers = Iterator[ConverseResponse]
 
@@ -37,7 +36,9 @@ NUMBERS = PoolNumbers(scope="pool", pool="default", total=16, leased=16, waiting
 def opened(message: Open | None = None) -> ConverseResponse:
     correlation_id = "" if message is None else message.correlation_id
     limits = Limits(message_max_bytes=65_536)
-    return ConverseResponse(opened=Opened(session_id="s1", correlation_id=correlation_id, limits=limits), seq=1)
+    return ConverseResponse(
+        opened=Opened(session_id="s1", correlation_id=correlation_id, limits=limits), seq=1
+    )
 
 
 def goodbye(request: ConverseRequest, seq: int) -> ConverseResponse:
@@ -46,7 +47,7 @@ def goodbye(request: ConverseRequest, seq: int) -> ConverseResponse:
 
 
 def text_turn(conversation: "Conversation") -> Answers:
-    """The contract's first example: every `create_response` is answered by three pieces of audio."""
+    """The contract's first example: each `create_response` is answered by three pieces of audio."""
     seq = 1
     for request in conversation:
         if request.HasField("open"):
@@ -63,7 +64,9 @@ def _answer(seq: int) -> Answers:
     yield ConverseResponse(response_created=ResponseCreated(response_id="r1"), after_seq=seq)
     yield ConverseResponse(transcript_delta=TranscriptDelta(delta="hi"), after_seq=seq)
     for position in range(3):
-        yield ConverseResponse(audio=OutputAudio(data=bytes([position]), position=position), after_seq=seq)
+        yield ConverseResponse(
+            audio=OutputAudio(data=bytes([position]), position=position), after_seq=seq
+        )
     yield ConverseResponse(item_done=ItemDone(item_id="i1", type="message"), seq=seq + 1)
     yield ConverseResponse(response_done=ResponseDone(response_id="r1"), seq=seq + 2)
 
@@ -81,7 +84,7 @@ def echo(conversation: "Conversation") -> Answers:
 
 
 def flood(conversation: "Conversation") -> Answers:
-    """Sends 400 pieces of 4 KiB as soon as it is open, whether anyone reads or not; then as `text_turn`."""
+    """Sends 400 pieces of 4 KiB at once, whether anyone reads or not; then waits for bye."""
     requests = iter(conversation)
     next(requests)
     yield opened()
@@ -129,6 +132,18 @@ def fails_midway(conversation: "Conversation") -> Answers:
     yield ConverseResponse(audio=OutputAudio(data=b"last"))
     next(requests)
     refuse(conversation.context, "UPSTREAM_CLOSED", grpc.StatusCode.UNAVAILABLE)
+
+
+def last_words(conversation: "Conversation") -> Answers:
+    """After the third message says 20 things and `closed`, and ends while the caller goes on."""
+    requests = iter(conversation)
+    next(requests)
+    yield opened()
+    for _ in range(3):
+        next(requests)
+    for position in range(20):
+        yield ConverseResponse(audio=OutputAudio(data=bytes(1000), position=position))
+    yield ConverseResponse(closed=Closed(reason=CLOSED_REASON_IDLE), seq=2)
 
 
 def silent(conversation: "Conversation") -> Answers:

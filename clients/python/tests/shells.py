@@ -12,7 +12,7 @@ from trunkline_client.events import Event
 class Connect(Protocol):
     """How a test makes a client."""
 
-    def __call__(self, address: str, **arguments: Any) -> AsyncClient:  # noqa: ANN401
+    def __call__(self, address: str, /, **arguments: Any) -> AsyncClient:
         """Return a client that is used as an `AsyncClient`, whichever it is."""
 
 
@@ -22,7 +22,7 @@ class ThreadedSession:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+    def __getattr__(self, name: str) -> Any:
         return _threaded(getattr(self._session, name))
 
     async def __aenter__(self) -> Self:
@@ -30,7 +30,10 @@ class ThreadedSession:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await asyncio.to_thread(self._session.__exit__, kind, error, trace)
 
@@ -51,10 +54,10 @@ class ThreadedClient:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+    def __getattr__(self, name: str) -> Any:
         return _threaded(getattr(self._client, name))
 
-    def open(self, *arguments: Any, **named: Any) -> ThreadedSession:  # noqa: ANN401
+    def open(self, *arguments: Any, **named: Any) -> ThreadedSession:
         return ThreadedSession(self._client.open(*arguments, **named))
 
     async def __aenter__(self) -> Self:
@@ -62,7 +65,10 @@ class ThreadedClient:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await asyncio.to_thread(self._client.__exit__, kind, error, trace)
 
@@ -77,7 +83,11 @@ def _threaded(attribute: object) -> object:
     return call
 
 
-def connect_sync(address: str, **arguments: Any) -> AsyncClient:  # noqa: ANN401
+def connect_async(address: str, /, **arguments: Any) -> AsyncClient:
+    return AsyncClient(address, **arguments)
+
+
+def connect_sync(address: str, /, **arguments: Any) -> AsyncClient:
     return cast("AsyncClient", ThreadedClient(Client(address, **arguments)))
 
 

@@ -3,15 +3,16 @@
 import asyncio
 
 import pytest
-import scripts
-from gateway import serving
-from shells import Connect, events_of, names_of
-
 from trunkline.v1.control_pb2 import OUTPUT_MODALITY_TEXT, ROLE_SYSTEM
 from trunkline.v1.event_pb2 import CLOSED_REASON_BYE, CLOSED_REASON_BYE_NOW, CLOSED_REASON_IDLE
+
 from trunkline_client import CallerError, SessionOverrides
 from trunkline_client.events import Closed, Error, Event, OutputAudio, Queued, ResponseDone
 from trunkline_client.inputs import Greet, HistoryItem
+
+from . import scripts
+from .scripted_gateway import serving
+from .shells import Connect, events_of, names_of
 
 
 async def test_a_text_turn_goes_through_in_order(connect: Connect) -> None:
@@ -63,7 +64,9 @@ async def test_audio_arrives_in_the_order_in_which_it_was_sent(connect: Connect)
     assert heard == sent
 
 
-async def test_end_input_finishes_what_is_due_and_iteration_ends_after_closed(connect: Connect) -> None:
+async def test_end_input_finishes_what_is_due_and_iteration_ends_after_closed(
+    connect: Connect,
+) -> None:
     with serving(scripts.text_turn) as gateway:
         async with connect(gateway.address) as client, client.open() as session:
             await session.create_response()
@@ -98,7 +101,10 @@ async def test_closing_does_not_wait_for_someone_to_read(connect: Connect) -> No
 async def test_places_in_the_queue_are_told_before_opened(connect: Connect) -> None:
     places: list[Queued] = []
     with serving(scripts.queued_first) as gateway:
-        async with connect(gateway.address) as client, client.open(on_queued=places.append) as session:
+        async with (
+            connect(gateway.address) as client,
+            client.open(on_queued=places.append) as session,
+        ):
             assert session.id == "s1"
     assert [place.position for place in places] == [3, 1]
 
@@ -115,7 +121,7 @@ async def test_open_carries_everything_that_can_differ(connect: Connect) -> None
                 correlation_id="c1",
                 metadata={"line": "7"},
                 history=[HistoryItem(text="Earlier.")],
-                lease_token="L1",  # noqa: S106
+                lease_token="L1",
                 safety_identifier="abc",
                 greet=Greet(instructions="Say hello."),
                 wait_max_ms=500,
@@ -131,13 +137,21 @@ async def test_open_carries_everything_that_can_differ(connect: Connect) -> None
         "Be brief.",
     )
     assert overrides.instructions == "Be kind."
-    assert (message.correlation_id, message.metadata["line"], message.history[0].text) == ("c1", "7", "Earlier.")
+    assert (message.correlation_id, message.metadata["line"], message.history[0].text) == (
+        "c1",
+        "7",
+        "Earlier.",
+    )
     assert (message.lease_token, message.safety_identifier, message.greet.instructions) == (
         "L1",
         "abc",
         "Say hello.",
     )
-    assert (message.wait_max_ms, message.life_max_seconds, message.idle_max_seconds) == (500, 60, 30)
+    assert (message.wait_max_ms, message.life_max_seconds, message.idle_max_seconds) == (
+        500,
+        60,
+        30,
+    )
     assert not message.features
 
 
@@ -148,7 +162,9 @@ async def test_controls_are_numbered_and_say_what_was_asked(connect: Connect) ->
                 await session.send_text("Rules.", role="system", item_id="i0"),
                 await session.commit(),
                 await session.clear(),
-                await session.create_response(instructions="Sing.", text_only=True, metadata={"a": "b"}),
+                await session.create_response(
+                    instructions="Sing.", text_only=True, metadata={"a": "b"}
+                ),
                 await session.cancel("r1"),
                 await session.truncate("i1", 1500),
                 await session.send_tool_result("call1", "{}", create_response=False),
@@ -159,14 +175,21 @@ async def test_controls_are_numbered_and_say_what_was_asked(connect: Connect) ->
         received = gateway.conversation().received[1:-1]
     assert numbers == [request.cseq for request in received] == list(range(1, 11))
     controls = [request.control for request in received]
-    assert (controls[0].text.text, controls[0].text.role, controls[0].text.item_id) == ("Rules.", ROLE_SYSTEM, "i0")
+    assert (controls[0].text.text, controls[0].text.role, controls[0].text.item_id) == (
+        "Rules.",
+        ROLE_SYSTEM,
+        "i0",
+    )
     assert [control.WhichOneof("control") for control in controls[1:3]] == ["commit", "clear"]
     assert controls[3].create_response.instructions == "Sing."
     assert controls[3].create_response.output_modality == OUTPUT_MODALITY_TEXT
     assert controls[3].create_response.metadata["a"] == "b"
     assert controls[4].cancel.response_id == "r1"
     assert (controls[5].truncate.item_id, controls[5].truncate.audio_end_ms) == ("i1", 1500)
-    assert (controls[6].tool_result.call_id, controls[6].tool_result.create_response) == ("call1", False)
+    assert (controls[6].tool_result.call_id, controls[6].tool_result.create_response) == (
+        "call1",
+        False,
+    )
     assert controls[7].update_session.overrides.speed == 1.5
     assert controls[8].raw.json == '{"type": "input_audio_buffer.clear"}'
     assert controls[9].raw.json == '{"type": "x"}'
@@ -195,13 +218,21 @@ async def test_a_session_that_the_gateway_ends_in_order_is_no_error(connect: Con
 
 async def test_sessions_of_one_client_do_not_touch_each_other(connect: Connect) -> None:
     with serving(scripts.echo) as gateway:
-        async with connect(gateway.address) as client, client.open() as first, client.open() as second:
+        async with (
+            connect(gateway.address) as client,
+            client.open() as first,
+            client.open() as second,
+        ):
             await first.send_audio(b"1")
             await second.send_audio(b"2")
             await first.end_input()
             await second.end_input()
-            assert [event.data for event in await events_of(second) if isinstance(event, OutputAudio)] == [b"2"]
-            assert [event.data for event in await events_of(first) if isinstance(event, OutputAudio)] == [b"1"]
+            assert [
+                event.data for event in await events_of(second) if isinstance(event, OutputAudio)
+            ] == [b"2"]
+            assert [
+                event.data for event in await events_of(first) if isinstance(event, OutputAudio)
+            ] == [b"1"]
 
 
 async def test_many_may_send_at_once(connect: Connect) -> None:
@@ -233,7 +264,9 @@ async def test_a_session_outside_of_its_block_is_not_open(connect: Connect) -> N
                 await session.send_audio(b"x")
 
 
-async def test_a_message_above_the_limit_is_refused_here_and_the_session_goes_on(connect: Connect) -> None:
+async def test_a_message_above_the_limit_is_refused_here_and_the_session_goes_on(
+    connect: Connect,
+) -> None:
     with serving(scripts.echo) as gateway:
         async with connect(gateway.address) as client, client.open() as session:
             with pytest.raises(CallerError, match="MESSAGE_TOO_LARGE"):

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import scripts
-from gateway import Conversation, free_port, serving
-from shells import Connect, events_of
 
 from trunkline_client import AsyncClient, AsyncSession, Client, ConnectionLost, ConnectionOptions
 from trunkline_client.events import OutputAudio
+
+from . import scripts
+from .scripted_gateway import Conversation, free_port, serving
+from .shells import Connect, events_of
 
 IMPATIENT = ConnectionOptions(close_timeout_seconds=0.2, write_timeout_seconds=0.5)
 # Kept short for the test; the ratio of the three is the default's.
@@ -29,10 +30,9 @@ WATCHFUL = ConnectionOptions(
 def process(script: str) -> Iterator[tuple[str, int]]:
     """Serve a script from a process of its own; yield its address and process id."""
     port = free_port()
-    program = Path(__file__).with_name("gateway.py")
-    with subprocess.Popen(  # noqa: S603
-        [sys.executable, str(program), script, str(port)], stdout=subprocess.PIPE
-    ) as running:
+    root = Path(__file__).parents[len(str(__package__).split("."))]
+    command = [sys.executable, "-m", f"{__package__}.scripted_gateway", script, str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) as running:
         try:
             assert running.stdout is not None
             assert running.stdout.readline() == b"ready\n"
@@ -65,7 +65,9 @@ async def test_a_frozen_gateway_is_noticed_by_pings(connect: Connect) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-async def test_an_exception_in_the_block_cancels_the_session_at_the_gateway(connect: Connect) -> None:
+async def test_an_exception_in_the_block_cancels_the_session_at_the_gateway(
+    connect: Connect,
+) -> None:
     with serving(scripts.text_turn) as gateway:
         async with connect(gateway.address) as client:
             with pytest.raises(ZeroDivisionError):
@@ -140,7 +142,7 @@ async def test_closing_the_client_cuts_its_sessions(connect: Connect) -> None:
 async def _sent(conversation: Conversation, session: AsyncSession) -> None:
     """Return when the gateway has read something sent just now: readers wait by then."""
     await session.clear()
-    while len(conversation.received) < 2:
+    while len(conversation.received) < 2:  # noqa: ASYNC110 - the gateway lives in threads
         await asyncio.sleep(0)
 
 
@@ -216,9 +218,9 @@ async def test_leaving_by_an_exception_leaves_no_task() -> None:
 
 
 async def _settled(before: set["asyncio.Task[None]"]) -> None:
-    """Return when only the tasks of `before` are left: gRPC's own need a few steps after a cancel."""
+    """Return when only the tasks of `before` are left: gRPC's own need a few steps."""
     async with asyncio.timeout(2):
-        while asyncio.all_tasks() - before:
+        while asyncio.all_tasks() - before:  # noqa: ASYNC110 - tasks signal nothing
             await asyncio.sleep(0)
 
 
@@ -226,7 +228,11 @@ async def _settled(before: set["asyncio.Task[None]"]) -> None:
 
 
 def test_another_thread_may_close_while_one_reads() -> None:
-    with serving(scripts.text_turn) as gateway, Client(gateway.address) as client, client.open() as session:
+    with (
+        serving(scripts.text_turn) as gateway,
+        Client(gateway.address) as client,
+        client.open() as session,
+    ):
         session.create_response()
         for event in session:
             if type(event).__name__ == "ResponseDone":

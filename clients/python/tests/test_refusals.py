@@ -1,12 +1,13 @@
 """What both clients raise when the gateway, or nobody, answers."""
 
+import asyncio
+
 import pytest
-import scripts
-from gateway import Script, free_port, serving
 from grpc import StatusCode
-from shells import Connect, events_of, names_of
 
 from trunkline_client import (
+    AsyncClient,
+    AsyncSession,
     CallerError,
     CapacityError,
     ConnectionLost,
@@ -15,9 +16,13 @@ from trunkline_client import (
     TrunklineError,
     UpstreamError,
 )
-from trunkline_client.events import Event
+from trunkline_client.events import OutputAudio
 
-TOKEN = "secret-token-of-the-test"  # noqa: S105
+from . import scripts
+from .scripted_gateway import Script, free_port, serving
+from .shells import Connect, events_of, names_of
+
+TOKEN = "secret-token-of-the-test"
 
 
 async def test_a_full_gateway_says_how_full_and_when_to_come_back(connect: Connect) -> None:
@@ -44,15 +49,12 @@ async def test_a_refusal_before_anything_was_read_is_typed_too(connect: Connect)
 
 async def test_a_status_in_the_middle_comes_after_the_events_before_it(connect: Connect) -> None:
     with serving(scripts.fails_midway) as gateway:
-        async with connect(gateway.address) as client:
+        async with connect(gateway.address) as client, client.open() as session:
+            await session.send_audio(b"1")
+            await session.send_audio(b"2")
+            assert isinstance(await anext(session), OutputAudio)
             with pytest.raises(UpstreamError) as lost:
-                async with client.open() as session:
-                    events: list[Event] = []
-                    await session.send_audio(b"1")
-                    await session.send_audio(b"2")
-                    async for event in session:
-                        events.append(event)
-    assert names_of(events) == ["OutputAudio"]
+                await anext(session)
     assert (lost.value.reason, lost.value.retryable) == ("UPSTREAM_CLOSED", True)
     assert session.closed is None
 
@@ -60,12 +62,40 @@ async def test_a_status_in_the_middle_comes_after_the_events_before_it(connect: 
 async def test_one_who_sends_into_an_ended_stream_hears_what_ended_it(connect: Connect) -> None:
     with serving(scripts.fails_midway) as gateway:
         async with connect(gateway.address) as client, client.open() as session:
-            with pytest.raises(UpstreamError) as lost:
+            reading = asyncio.create_task(events_of(session))
+            with pytest.raises(UpstreamError) as told_to_sender:
                 while True:
                     await session.send_audio(bytes(1000))
-            with pytest.raises(UpstreamError):
-                await events_of(session)
-    assert lost.value.reason == "UPSTREAM_CLOSED"
+            with pytest.raises(UpstreamError) as told_to_reader:
+                await reading
+    assert told_to_sender.value.reason == told_to_reader.value.reason == "UPSTREAM_CLOSED"
+
+
+async def test_a_session_that_ends_while_its_caller_speaks_loses_nothing(connect: Connect) -> None:
+    with serving(scripts.last_words) as gateway:
+        async with connect(gateway.address) as client:
+            for _ in range(20):
+                async with client.open() as session:
+                    speaking = asyncio.create_task(_speak(session))
+                    events = await events_of(session)
+                    await speaking
+                assert names_of(events) == [*["OutputAudio"] * 20, "Closed"]
+
+
+async def _speak(session: AsyncSession) -> None:
+    with pytest.raises(CallerError, match="NOT_OPEN"):
+        while True:
+            await session.send_audio(bytes(1000))
+
+
+async def test_a_refusal_reaches_a_caller_who_is_speaking() -> None:
+    with serving(scripts.fails_midway) as gateway:
+        async with AsyncClient(gateway.address) as client:
+            for _ in range(50):
+                async with client.open() as session:
+                    with pytest.raises(UpstreamError):
+                        while True:
+                            await session.send_audio(bytes(1000))
 
 
 async def test_a_stream_that_ends_without_closed_is_lost(connect: Connect) -> None:

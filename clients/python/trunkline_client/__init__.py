@@ -1,8 +1,8 @@
 """Trunkline's client: conversations with speech models over a gateway that keeps the lines warm.
 
-`AsyncClient` and `Client` have the same methods. A session yields `trunkline_client.events`, is given
-`trunkline_client.inputs`, and raises `trunkline_client.errors`. `trunkline_client.audio` reads WAV files
-and paces audio.
+`AsyncClient` and `Client` have the same methods. A session yields `trunkline_client.events`, is
+given `trunkline_client.inputs`, and raises `trunkline_client.errors`. `trunkline_client.audio`
+reads WAV files and paces audio.
 """
 
 from trunkline_client._aio_session import AsyncSession

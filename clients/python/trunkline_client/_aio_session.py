@@ -6,38 +6,36 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-from grpc import StatusCode, aio
 from trunkline.v1.control_pb2 import Control
 from trunkline.v1.event_pb2 import Closed, Queued
-from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse, Open, Opened
+from trunkline.v1.session_pb2 import ConverseRequest, Open, Opened
 
 from trunkline_client import _requests
+from trunkline_client._aio_call import AsyncCall, GrpcCall, StreamOverError
 from trunkline_client._inbox import Inbox
 from trunkline_client._session import SessionCore, State
-from trunkline_client._status import error_of
 from trunkline_client.errors import TrunklineError, refusal
 from trunkline_client.events import Event
 from trunkline_client.inputs import SessionOverrides, Speaker
 from trunkline_client.options import ConnectionOptions
 
-ConverseCall = aio.StreamStreamCall[ConverseRequest, ConverseResponse]
-
 
 class AsyncSession(AsyncIterator[Event]):
-    """A conversation. Made by `AsyncClient.open`; it begins with `async with` and ends with that block.
+    """A conversation, made by `AsyncClient.open`. It lives in its `async with`.
 
-    Leaving the block normally says `bye {now}` and waits at most `close_timeout_seconds` for `closed`;
-    an exception cancels the session at once.
+    Controls return their number, which `Error.cseq` names if the gateway refuses one.
+    Leaving the block normally says `bye {now}` and waits at most `close_timeout_seconds` for
+    `closed`; an exception cancels the session at once.
 
-    Several tasks may send at the same time. Sends return when gRPC has taken the message; they raise
-    what ended the session, NOT_OPEN outside of it, TIMED_OUT after `write_timeout_seconds`. Cancelling a
-    send ends the session, for a half-sent message cannot be taken back; cancelling a wait for an event
-    loses nothing.
+    Several tasks may send at the same time. Sends return when gRPC has taken the message; they
+    raise what ended the session, NOT_OPEN outside of it, TIMED_OUT after `write_timeout_seconds`.
+    Cancelling a send ends the session, for a half-sent message cannot be taken back; cancelling a
+    wait for an event loses nothing.
     """
 
     def __init__(
         self,
-        start: Callable[[], ConverseCall],
+        start: Callable[[], GrpcCall],
         message: Open,
         options: ConnectionOptions,
         open_timeout_seconds: float,
@@ -53,7 +51,7 @@ class AsyncSession(AsyncIterator[Event]):
         self._inbox = Inbox(options.receive_buffer_max_bytes)
         # gRPC allows one write at a time, and the numbers of controls must go out in order.
         self._writing = asyncio.Lock()
-        self._call: ConverseCall | None = None
+        self._call: AsyncCall | None = None
         self._receiving: asyncio.Task[None] | None = None
 
     @property
@@ -74,23 +72,20 @@ class AsyncSession(AsyncIterator[Event]):
     # What the caller sends.
 
     async def send_audio(self, data: bytes) -> None:
-        """Send audio in `opened.input_format`, any length up to `opened.limits.message_max_bytes`."""
+        """Send audio in `opened.input_format`, up to `opened.limits.message_max_bytes` of it."""
         async with self._writing:
             await self._write(self._core.audio_request(data))
 
     async def send_text(self, text: str, *, role: Speaker = "user", item_id: str = "") -> int:
-        """Add words to the conversation; does not ask for an answer. Returns the control's number.
-
-        The number is what `Error.cseq` names if the gateway refuses this request.
-        """
+        """Add words to the conversation; does not ask for an answer."""
         return await self._send_control(_requests.text(text, role, item_id))
 
     async def commit(self) -> int:
-        """End the user's turn, where turn detection is off. Returns the control's number."""
+        """End the user's turn, where turn detection is off."""
         return await self._send_control(_requests.commit())
 
     async def clear(self) -> int:
-        """Forget the audio that was not committed. Returns the control's number."""
+        """Forget the audio that was not committed."""
         return await self._send_control(_requests.clear())
 
     async def create_response(
@@ -101,39 +96,41 @@ class AsyncSession(AsyncIterator[Event]):
         metadata: Mapping[str, str] | None = None,
         out_of_band: bool = False,
     ) -> int:
-        """Ask for an answer; `out_of_band` answers beside the conversation. Returns the control's number."""
+        """Ask for an answer; `out_of_band` answers beside the conversation."""
         control = _requests.create_response(
             instructions, metadata, text_only=text_only, out_of_band=out_of_band
         )
         return await self._send_control(control)
 
     async def cancel(self, response_id: str = "") -> int:
-        """Stop an answer; empty = the one under way. Returns the control's number."""
+        """Stop an answer; empty = the one under way."""
         return await self._send_control(_requests.cancel(response_id))
 
     async def truncate(self, item_id: str, audio_end_ms: int, content_index: int = 0) -> int:
-        """Cut an answer at the milliseconds that were heard. Returns the control's number."""
+        """Cut an answer at the milliseconds that were heard."""
         return await self._send_control(_requests.truncate(item_id, audio_end_ms, content_index))
 
-    async def send_tool_result(self, call_id: str, output: str, *, create_response: bool = True) -> int:
-        """Answer one `ToolCall`, and ask for an answer. Returns the control's number."""
+    async def send_tool_result(
+        self, call_id: str, output: str, *, create_response: bool = True
+    ) -> int:
+        """Answer one `ToolCall`, and ask for an answer."""
         control = _requests.tool_result(call_id, output, create_response=create_response)
         return await self._send_control(control)
 
     async def update(self, overrides: SessionOverrides) -> int:
-        """Change the configuration; only fields that are present change. Returns the control's number."""
+        """Change the configuration; only fields that are present change."""
         return await self._send_control(_requests.update(overrides))
 
     async def send_raw(self, event: str | Mapping[str, object]) -> int:
-        """Send one of the provider's client events, as JSON text or as a mapping. Returns the number."""
+        """Send one of the provider's client events, as JSON text or as a mapping."""
         return await self._send_control(_requests.raw(event))
 
     async def end_input(self) -> None:
-        """Say that no more input comes: what is due is finished, then iteration ends after `Closed`."""
+        """Say that no more input comes: what is due is finished; `Closed` is the last event."""
         await self._send_bye(now=False)
 
     async def close(self) -> None:
-        """End now: `bye {now}`, at most `close_timeout_seconds` for `closed`, then the stream is cut.
+        """End now: `bye {now}`, `close_timeout_seconds` for `closed`, then the stream is cut.
 
         Unread events are dropped. Never raises for the gateway's part; a second call does nothing.
         """
@@ -167,9 +164,9 @@ class AsyncSession(AsyncIterator[Event]):
     # Begin and end.
 
     async def __aenter__(self) -> Self:
-        """Open the session. Raises why not: a refusal of the gateway, CONNECTION_LOST, or TIMED_OUT."""
+        """Open the session. Raises the gateway's refusal, CONNECTION_LOST, or TIMED_OUT."""
         request = self._core.open_request(self._message)
-        self._call = call = self._start()
+        self._call = call = AsyncCall(self._start())
         try:
             async with asyncio.timeout(self._open_timeout_seconds):
                 await self._open(call, request)
@@ -177,12 +174,15 @@ class AsyncSession(AsyncIterator[Event]):
             raise self._given_up(f"no `opened` within {self._open_timeout_seconds} s") from None
         finally:
             if self._core.state is not State.OPEN:
-                call.cancel()
+                await call.aclose()
         self._receiving = asyncio.create_task(self._receive(call), name=f"trunkline {self.id}")
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """End the session, as the class says."""
         if kind is None:
@@ -190,21 +190,17 @@ class AsyncSession(AsyncIterator[Event]):
         elif self._receiving is not None:
             await self._cut(self._receiving)
 
-    async def _open(self, call: ConverseCall, request: ConverseRequest) -> None:
-        await self._write(request)
-        try:
-            while self._core.state is State.OPENING:
-                await self._receive_opening(call)
-        except aio.AioRpcError as failure:
-            self._core.end(error_of(failure))
-        if self._core.failure is not None:
-            raise self._core.failure
+    async def _open(self, call: AsyncCall, request: ConverseRequest) -> None:
+        # A gateway that refuses at once may have ended the stream before it was written to.
+        with contextlib.suppress(StreamOverError):
+            await call.write(request)
+        while self._core.state is State.OPENING:
+            await self._receive_opening(call)
 
-    async def _receive_opening(self, call: ConverseCall) -> None:
+    async def _receive_opening(self, call: AsyncCall) -> None:
         response = await call.read()
-        if not isinstance(response, ConverseResponse):
-            self._core.end(None)
-            return
+        if response is None:
+            raise refusal("CONNECTION_LOST", "the stream ended before `opened`")
         message = self._core.receive_opening(response)
         if isinstance(message, Queued) and self._on_queued is not None:
             self._on_queued(message)
@@ -248,29 +244,31 @@ class AsyncSession(AsyncIterator[Event]):
                 await call.write(request)
         except TimeoutError:
             raise self._given_up("the gateway took no message for too long") from None
-        except (aio.AioRpcError, asyncio.InvalidStateError):
-            # The stream is over, and its status says why better than the failed write.
-            raise await _ending(call) from None
+        except StreamOverError:
+            raise await self._ending() from None
 
-    async def _receive(self, call: ConverseCall) -> None:
-        """Fill the inbox until the stream ends; note how it ended. Runs as this session's only task."""
+    async def _ending(self) -> TrunklineError:
+        """Return what ended the stream. Its status comes behind events, which may lack room."""
+        self._inbox.lift_bound()
+        if self._receiving is not None:
+            await asyncio.wait({self._receiving}, timeout=self._options.close_timeout_seconds)
+        return self._core.failure or refusal("NOT_OPEN", "the gateway has ended the session")
+
+    async def _receive(self, call: AsyncCall) -> None:
+        """Fill the inbox until the stream ends, and note how it ended. This session's only task."""
         try:
             await self._receive_events(call)
             self._core.end(None)
-        except aio.AioRpcError as failure:
-            self._core.end(error_of(failure))
         except TrunklineError as failure:
             self._core.end(failure)
         finally:
-            # Also where the call was cancelled under the reader: by a cancelled send or a closed client.
-            self._core.end(refusal("CANCELLED", "this side cancelled the session"))
-            call.cancel()
             self._inbox.end()
+            await call.aclose()
 
-    async def _receive_events(self, call: ConverseCall) -> None:
+    async def _receive_events(self, call: AsyncCall) -> None:
         while self._core.state is not State.CLOSED:
             response = await call.read()
-            if not isinstance(response, ConverseResponse):
+            if response is None:
                 return
             event = self._core.receive(response)
             if event is not None:
@@ -278,10 +276,3 @@ class AsyncSession(AsyncIterator[Event]):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._options.close_timeout_seconds):
                 await call.read()
-
-
-async def _ending(call: ConverseCall) -> TrunklineError:
-    code = await call.code()
-    if code is StatusCode.OK:
-        return refusal("NOT_OPEN", "the session has ended")
-    return error_of(aio.AioRpcError(code, None, await call.trailing_metadata(), await call.details()))

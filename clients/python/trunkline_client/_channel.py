@@ -18,7 +18,7 @@ _IP_SCHEMES: Final = ("ipv4:", "ipv6:", "dns:///", "dns:")
 
 
 def channel_arguments(address: str, options: ConnectionOptions) -> ChannelArguments:
-    """Return gRPC's channel arguments. gRPC ignores unknown names in silence: a test looks them up."""
+    """Return gRPC's channel arguments. It ignores unknown names silently: a test looks them up."""
     arguments: ChannelArguments = [
         ("grpc.keepalive_time_ms", options.keepalive_time_ms),
         ("grpc.keepalive_timeout_ms", options.keepalive_timeout_ms),
@@ -47,7 +47,7 @@ def channel_arguments(address: str, options: ConnectionOptions) -> ChannelArgume
 
 
 def channel_credentials(address: str, options: ConnectionOptions) -> grpc.ChannelCredentials | None:
-    """Return the TLS credentials, or None for plaintext. Raises ValueError where plaintext is not safe."""
+    """Return TLS credentials, None for plaintext. Raises ValueError where that is not safe."""
     if options.tls is not None:
         return _tls_credentials(options.tls)
     if options.allow_plaintext or is_local(address):
@@ -96,5 +96,7 @@ def authorization(token: str) -> tuple[tuple[str, str], ...]:
         return ()
     # gRPC would refuse it too, but with the whole header in its message.
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError("the token holds characters that a header cannot carry (a newline at its end?)")
+        raise ValueError(
+            "the token holds characters that a header cannot carry (a newline at its end?)"
+        )
     return (("authorization", f"Bearer {token}"),)

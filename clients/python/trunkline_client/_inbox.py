@@ -1,10 +1,11 @@
 """Events between gRPC and the caller's `async for`, bounded in bytes.
 
-It exists because gRPC ends a call whose `read()` is cancelled: with it, a cancelled wait for an event
-(`asyncio.timeout`, `wait_for`) loses nothing.
+It exists because gRPC ends a call whose `read()` is cancelled: with it, a cancelled wait for an
+event (`asyncio.timeout`, `wait_for`) loses nothing.
 """
 
 import asyncio
+import sys
 from collections import deque
 
 from trunkline_client.events import Event
@@ -24,7 +25,7 @@ class Inbox:
         self._room.set()
 
     async def put(self, event: Event, size_bytes: int) -> None:
-        """Add one event, then wait for room. Safe to cancel: the event stays. After `end` it is dropped."""
+        """Add one event (none after `end`), then wait for room. Safe to cancel: it stays."""
         if self._ended:
             return
         self._unread.append((event, size_bytes))
@@ -48,6 +49,11 @@ class Inbox:
         if self._unread_bytes < self._max_bytes:
             self._room.set()
         return event
+
+    def lift_bound(self) -> None:
+        """Let in all that is to come: what gRPC holds of an ended stream is bounded already."""
+        self._max_bytes = sys.maxsize
+        self._room.set()
 
     def end(self) -> None:
         """Take no more events; those that are there can still be read."""

@@ -1,4 +1,4 @@
-"""Requests between the caller's threads and the thread in which gRPC takes them, bounded in bytes."""
+"""Requests between the caller's threads and gRPC's, bounded in bytes."""
 
 import threading
 from collections import deque

@@ -53,7 +53,7 @@ def open_message(  # noqa: PLR0913 - one argument for each field of `Open`
     life_max_seconds: int,
     idle_max_seconds: int,
 ) -> Open:
-    """Return the first message of a plain session; `instructions` and `voice` win over `overrides`."""
+    """Return the first message; `instructions` and `voice` win over `overrides`."""
     return Open(
         template=template,
         overrides=_merged(overrides, instructions, voice),
@@ -108,7 +108,10 @@ def create_response(
     modality = OUTPUT_MODALITY_TEXT if text_only else OUTPUT_MODALITY_UNSPECIFIED
     return Control(
         create_response=CreateResponse(
-            instructions=instructions, output_modality=modality, metadata=metadata, out_of_band=out_of_band
+            instructions=instructions,
+            output_modality=modality,
+            metadata=metadata,
+            out_of_band=out_of_band,
         )
     )
 
@@ -121,13 +124,17 @@ def cancel(response_id: str) -> Control:
 def truncate(item_id: str, audio_end_ms: int, content_index: int) -> Control:
     """Cut an answer at what was heard."""
     return Control(
-        truncate=TruncateItem(item_id=item_id, audio_end_ms=audio_end_ms, content_index=content_index)
+        truncate=TruncateItem(
+            item_id=item_id, audio_end_ms=audio_end_ms, content_index=content_index
+        )
     )
 
 
 def tool_result(call_id: str, output: str, *, create_response: bool) -> Control:
     """Answer one tool call."""
-    return Control(tool_result=ToolResult(call_id=call_id, output=output, create_response=create_response))
+    return Control(
+        tool_result=ToolResult(call_id=call_id, output=output, create_response=create_response)
+    )
 
 
 def update(overrides: SessionOverrides) -> Control:

@@ -1,7 +1,7 @@
 """One session as its caller sees it: states, numbers, what may be sent, what an answer means.
 
-Pure: no I/O, no clock, no asyncio. Both shells ask it before they send and tell it what they received.
-Resumable mode will live here too: `cseq` and `last_seq` are what `resume` shows.
+Pure: no I/O, no clock, no asyncio. Both shells ask it before they send and tell it what they
+received. Resumable mode will live here too: `cseq` and `last_seq` are what `resume` shows.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,8 @@ class Move(Enum):
 
 _S, _M = State, Move
 
-# An empty cell is refused: NOT_OPEN or ALREADY_OPEN for what is sent, INTERNAL for what is received.
+# An empty cell is refused: NOT_OPEN or ALREADY_OPEN for what is sent, INTERNAL for what is
+# received.
 TABLE: Final[Mapping[tuple[State, Move], State]] = {
     (_S.NOT_OPENED, _M.SEND_OPEN): _S.OPENING,
     (_S.OPENING, _M.RECEIVE_QUEUED): _S.OPENING,
@@ -68,7 +69,7 @@ _REFUSED: Final[Mapping[State, str]] = {
 
 
 class SessionCore:
-    """The machine. `*_request` methods return the message to send now, in the order of the calls."""
+    """The machine. `*_request` methods return the message to send now, in this order."""
 
     def __init__(self) -> None:
         """Begin before `open`."""
@@ -103,7 +104,7 @@ class SessionCore:
         return ConverseRequest(open=message)
 
     def audio_request(self, data: bytes) -> ConverseRequest:
-        """Return a piece of audio. Raises NOT_OPEN, MESSAGE_TOO_LARGE, or what ended the session."""
+        """Return audio to send. Raises NOT_OPEN, MESSAGE_TOO_LARGE, or what ended the session."""
         self._check_input(len(data))
         return ConverseRequest(audio=data)
 
@@ -127,7 +128,9 @@ class SessionCore:
             raise self._not_open()
         # Checked here because the gateway would end the whole session for it.
         if 0 < self._message_max_bytes < size_bytes:
-            message = f"{size_bytes} bytes in one message; opened.limits allows {self._message_max_bytes}"
+            message = (
+                f"{size_bytes} bytes in one message; opened.limits allows {self._message_max_bytes}"
+            )
             raise refusal("MESSAGE_TOO_LARGE", message)
 
     def _not_open(self) -> TrunklineError:
@@ -164,7 +167,9 @@ class SessionCore:
     def _kind(self, response: ConverseResponse) -> str | None:
         if response.seq:
             if response.seq <= self.last_seq:
-                raise refusal("INTERNAL", f"the gateway sent seq {response.seq} after {self.last_seq}")
+                raise refusal(
+                    "INTERNAL", f"the gateway sent seq {response.seq} after {self.last_seq}"
+                )
             self.last_seq = response.seq
         # None is also what a message of a newer contract looks like.
         return response.WhichOneof("message")

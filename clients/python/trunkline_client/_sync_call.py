@@ -16,7 +16,7 @@ class ConverseCall(EndedCall, Protocol):
     """What gRPC returns for a stream: an iterator that is also the call."""
 
     def __next__(self) -> ConverseResponse:
-        """Block until the next message; raise StopIteration on status OK, `grpc.RpcError` on another."""
+        """Block until the next message. StopIteration is status OK, `grpc.RpcError` another."""
 
     def cancel(self) -> object:
         """End the call here and there."""
@@ -34,7 +34,7 @@ def ending(call: ConverseCall) -> TrunklineError:
 
 @contextlib.contextmanager
 def at_most(seconds: float, give_up: Callable[[], None]) -> Generator[None]:
-    """Call `give_up` if the block takes longer: gRPC's blocking reads take no timeout of their own."""
+    """Call `give_up` if the block takes longer: gRPC's blocking reads take no timeout."""
     timer = threading.Timer(seconds, give_up)
     timer.daemon = True
     timer.start()

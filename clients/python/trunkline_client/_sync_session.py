@@ -24,12 +24,14 @@ from trunkline_client.options import ConnectionOptions
 class Session(Iterator[Event]):
     """A conversation. Made by `Client.open`; it begins with `with` and ends with that block.
 
-    Leaving the block normally says `bye {now}` and waits at most `close_timeout_seconds` for `closed`;
-    an exception cancels the session at once.
+    Controls return their number, which `Error.cseq` names if the gateway refuses one.
+    Leaving the block normally says `bye {now}` and waits at most `close_timeout_seconds` for
+    `closed`; an exception cancels the session at once.
 
-    Any thread may send or close while another one iterates. Sends return when the message is queued for
-    gRPC, which they may have to wait for; they raise what ended the session, NOT_OPEN outside of it,
-    TIMED_OUT after `write_timeout_seconds`.
+    Any thread may send or close while another one iterates. Sends return when the message is queued
+    for gRPC, which they may have to wait for, at most `write_timeout_seconds`; NOT_OPEN outside of
+    the session. That a send returns proves nothing: what ended the session is told by iteration,
+    and by sends after it.
     """
 
     def __init__(
@@ -71,22 +73,19 @@ class Session(Iterator[Event]):
     # What the caller sends.
 
     def send_audio(self, data: bytes) -> None:
-        """Send audio in `opened.input_format`, any length up to `opened.limits.message_max_bytes`."""
+        """Send audio in `opened.input_format`, up to `opened.limits.message_max_bytes` of it."""
         self._send(lambda: self._core.audio_request(data))
 
     def send_text(self, text: str, *, role: Speaker = "user", item_id: str = "") -> int:
-        """Add words to the conversation; does not ask for an answer. Returns the control's number.
-
-        The number is what `Error.cseq` names if the gateway refuses this request.
-        """
+        """Add words to the conversation; does not ask for an answer."""
         return self._send_control(_requests.text(text, role, item_id))
 
     def commit(self) -> int:
-        """End the user's turn, where turn detection is off. Returns the control's number."""
+        """End the user's turn, where turn detection is off."""
         return self._send_control(_requests.commit())
 
     def clear(self) -> int:
-        """Forget the audio that was not committed. Returns the control's number."""
+        """Forget the audio that was not committed."""
         return self._send_control(_requests.clear())
 
     def create_response(
@@ -97,39 +96,39 @@ class Session(Iterator[Event]):
         metadata: Mapping[str, str] | None = None,
         out_of_band: bool = False,
     ) -> int:
-        """Ask for an answer; `out_of_band` answers beside the conversation. Returns the control's number."""
+        """Ask for an answer; `out_of_band` answers beside the conversation."""
         control = _requests.create_response(
             instructions, metadata, text_only=text_only, out_of_band=out_of_band
         )
         return self._send_control(control)
 
     def cancel(self, response_id: str = "") -> int:
-        """Stop an answer; empty = the one under way. Returns the control's number."""
+        """Stop an answer; empty = the one under way."""
         return self._send_control(_requests.cancel(response_id))
 
     def truncate(self, item_id: str, audio_end_ms: int, content_index: int = 0) -> int:
-        """Cut an answer at the milliseconds that were heard. Returns the control's number."""
+        """Cut an answer at the milliseconds that were heard."""
         return self._send_control(_requests.truncate(item_id, audio_end_ms, content_index))
 
     def send_tool_result(self, call_id: str, output: str, *, create_response: bool = True) -> int:
-        """Answer one `ToolCall`, and ask for an answer. Returns the control's number."""
+        """Answer one `ToolCall`, and ask for an answer."""
         control = _requests.tool_result(call_id, output, create_response=create_response)
         return self._send_control(control)
 
     def update(self, overrides: SessionOverrides) -> int:
-        """Change the configuration; only fields that are present change. Returns the control's number."""
+        """Change the configuration; only fields that are present change."""
         return self._send_control(_requests.update(overrides))
 
     def send_raw(self, event: str | Mapping[str, object]) -> int:
-        """Send one of the provider's client events, as JSON text or as a mapping. Returns the number."""
+        """Send one of the provider's client events, as JSON text or as a mapping."""
         return self._send_control(_requests.raw(event))
 
     def end_input(self) -> None:
-        """Say that no more input comes: what is due is finished, then iteration ends after `Closed`."""
+        """Say that no more input comes: what is due is finished; `Closed` is the last event."""
         self._send(lambda: self._core.bye_request(now=False))
 
     def close(self) -> None:
-        """End now: `bye {now}`, at most `close_timeout_seconds` for `closed`, then the stream is cut.
+        """End now: `bye {now}`, `close_timeout_seconds` for `closed`, then the stream is cut.
 
         Unread events are dropped. Never raises for the gateway's part; a second call does nothing.
         """
@@ -152,7 +151,7 @@ class Session(Iterator[Event]):
         return self
 
     def __next__(self) -> Event:
-        """Block until the next event. Raises what ended the session, unless it ended after `Closed`.
+        """Block until the next event. Raises what ended the session if not `Closed` did.
 
         Bounded by `session_timeout_seconds`, and by the pings that find a dead gateway.
         """
@@ -170,7 +169,7 @@ class Session(Iterator[Event]):
     # Begin and end.
 
     def __enter__(self) -> Self:
-        """Open the session. Raises why not: a refusal of the gateway, CONNECTION_LOST, or TIMED_OUT."""
+        """Open the session. Raises the gateway's refusal, CONNECTION_LOST, or TIMED_OUT."""
         with self._changed:
             self._outbox.put(self._core.open_request(self._message))
         self._call = call = self._start(self._outbox)
@@ -186,7 +185,10 @@ class Session(Iterator[Event]):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """End the session, as the class says."""
         if kind is None:
@@ -197,7 +199,9 @@ class Session(Iterator[Event]):
     def _receive_opening(self, call: ConverseCall) -> None:
         response = self._receive(call)
         if response is None:
-            raise self._core.failure or refusal("NOT_OPEN", "the session was closed while it opened")
+            raise self._core.failure or refusal(
+                "NOT_OPEN", "the session was closed while it opened"
+            )
         with self._changed:
             message = self._core.receive_opening(response)
         if isinstance(message, Queued) and self._on_queued is not None:
@@ -213,8 +217,9 @@ class Session(Iterator[Event]):
         """Leave nothing behind, wherever the session stands."""
         with self._changed:
             self._core.abandon()
-            self._outbox.end()
+        # Before the outbox ends, which gRPC would tell the gateway as a polite end of the input.
         call.cancel()
+        self._let_go()
 
     def _let_go(self) -> None:
         with self._changed:
@@ -238,7 +243,7 @@ class Session(Iterator[Event]):
         return self._send(lambda: self._core.control_request(control))
 
     def _send(self, build: Callable[[], ConverseRequest]) -> int:
-        """Queue what `build` returns, as soon as there is room; return the number of the last control."""
+        """Queue what `build` returns once there is room; return the number of the last control."""
         with self._changed:
             if not self._outbox.await_room(self._options.write_timeout_seconds):
                 self._give_up("the gateway took no message for too long")

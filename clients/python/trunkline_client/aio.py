@@ -23,7 +23,8 @@ from trunkline.v1.session_pb2 import GetSessionRequest, GetSessionResponse
 from trunkline.v1.session_pb2_grpc import SessionServiceStub
 
 from trunkline_client import _requests, inputs
-from trunkline_client._aio_session import AsyncSession, ConverseCall
+from trunkline_client._aio_call import GrpcCall
+from trunkline_client._aio_session import AsyncSession
 from trunkline_client._channel import authorization, channel_arguments, channel_credentials
 from trunkline_client._status import error_of
 from trunkline_client.errors import refusal
@@ -36,15 +37,17 @@ _DEFAULTS: Final = ConnectionOptions()
 
 
 class AsyncClient:
-    """One gateway, and one connection to it. Use it in `async with`; sessions are independent of each other.
+    """One gateway, and one connection to it, for use in `async with`.
 
     `address` is a gRPC target. The token goes along with each call and is shown nowhere.
-    Every method raises a `TrunklineError` for what the gateway refuses, CONNECTION_LOST where there is
-    none, TIMED_OUT after its deadline, NOT_OPEN outside of the block.
+    Every method raises a `TrunklineError` for what the gateway refuses, CONNECTION_LOST where there
+    is none, TIMED_OUT after its deadline, NOT_OPEN outside of the block.
     """
 
-    def __init__(self, address: str, *, token: str = "", options: ConnectionOptions = _DEFAULTS) -> None:
-        """Prepare; nothing is connected yet. Raises ValueError for a plaintext address that is not local."""
+    def __init__(
+        self, address: str, *, token: str = "", options: ConnectionOptions = _DEFAULTS
+    ) -> None:
+        """Prepare; nothing is sent. Raises ValueError for plaintext to another machine."""
         self._address = address
         self._options = options
         self._arguments = channel_arguments(address, options)
@@ -65,7 +68,10 @@ class AsyncClient:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Close the channel."""
         await self.close()
@@ -101,8 +107,9 @@ class AsyncClient:
         """Return a session that begins with `async with`.
 
         `instructions` and `voice` win over `overrides`. 0 = the gateway's own limit.
-        `open_timeout_seconds` bounds everything until `opened`, so it should be above `wait_max_ms`.
-        `on_queued` is called with the caller's place, each time it changes before `opened`.
+        `open_timeout_seconds` bounds everything until `opened`, so it should be above
+        `wait_max_ms`. `on_queued` is called with the caller's place, each time it changes before
+        `opened`.
         """
         message = _requests.open_message(
             template,
@@ -139,7 +146,10 @@ class AsyncClient:
         """Reserve one unit of a pool, for `open(lease_token=…)` within `ttl_seconds` (1 to 300)."""
         stub = LeaseServiceStub(self._open_channel())
         request = AcquireRequest(
-            template=template, ttl_seconds=ttl_seconds, wait_max_ms=wait_max_ms, correlation_id=correlation_id
+            template=template,
+            ttl_seconds=ttl_seconds,
+            wait_max_ms=wait_max_ms,
+            correlation_id=correlation_id,
         )
         return await self._ask(stub.Acquire, request, wait_max_ms / 1000)
 
@@ -177,7 +187,7 @@ class AsyncClient:
             raise refusal("NOT_OPEN", "use the client inside `async with`")
         return self._channel
 
-    def _converse(self) -> ConverseCall:
+    def _converse(self) -> GrpcCall:
         stub = SessionServiceStub(self._open_channel())
         return stub.Converse(timeout=self._options.session_timeout_seconds, metadata=self._metadata)
 

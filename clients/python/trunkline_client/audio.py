@@ -1,4 +1,4 @@
-"""Sound files and pacing for examples, probes and tests: 16-bit mono PCM at 24,000 Hz, nothing else."""
+"""Sound files and pacing for examples, probes and tests: 16-bit mono PCM at 24,000 Hz."""
 
 import asyncio
 import time
@@ -18,8 +18,8 @@ def read_wav(path: str | Path) -> bytes:
         if found != (1, SAMPLE_BYTES, RATE_HZ):
             channels, sample_bytes, rate_hz = found
             raise ValueError(
-                f"{path} has {channels} channel(s) of {8 * sample_bytes} bits at {rate_hz} Hz; needed is "
-                f"1 of 16 bits at {RATE_HZ} Hz (ffmpeg -i IN.wav -ac 1 -ar {RATE_HZ} -sample_fmt s16 OUT.wav)"
+                f"{path} has {channels} channel(s) of {8 * sample_bytes} bits at {rate_hz} Hz, not "
+                f"1 of 16 at {RATE_HZ}: ffmpeg -i IN -ac 1 -ar {RATE_HZ} -sample_fmt s16 OUT.wav"
             )
         return file.readframes(file.getnframes())
 
@@ -36,7 +36,7 @@ def write_wav(path: str | Path, pcm: bytes) -> None:
 async def paced(
     pcm: bytes, chunk_ms: int = 20, speed: float = 1.0, clock: Callable[[], float] = time.monotonic
 ) -> AsyncIterator[bytes]:
-    """Yield chunks as a microphone would: the n-th when n chunks of time have passed since the first.
+    """Yield chunks as a microphone would: the n-th when n chunks of time have passed.
 
     A late chunk is followed by quick ones, so that the pace does not drift. `clock` gives seconds.
     """

@@ -8,8 +8,8 @@ TrunklineError            reason · message · retryable · retry_after_seconds 
 ├── GatewayError          a fault of the gateway, or a part of the contract that it does not serve
 └── ConnectionLost        no answer: the connection is gone or an answer did not come in time
 
-`reason` is one of `trunkline.v1.ErrorReason` (without the prefix), or, where no gateway spoke, a word of
-this client: `CONNECTION_LOST`, `TIMED_OUT`, or the bare name of the gRPC status.
+`reason` is one of `trunkline.v1.ErrorReason` (without the prefix), or, where no gateway spoke, a
+word of this client: `CONNECTION_LOST`, `TIMED_OUT`, or the bare name of the gRPC status.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from trunkline.v1.errors_pb2 import PoolNumbers
 class TrunklineError(Exception):
     """The root: why, whether and when to come back. Never raised itself."""
 
-    def __init__(  # noqa: PLR0913 - each field answers a question of its own
+    def __init__(
         self,
         reason: str,
         message: str,
@@ -66,7 +66,7 @@ class GatewayError(TrunklineError):
     """A fault of the gateway, or a part of the contract that it does not serve."""
 
 
-class ConnectionLost(TrunklineError):
+class ConnectionLost(TrunklineError):  # noqa: N818 - the name says what happened
     """No answer: the connection is gone, or the answer did not come in time."""
 
 
@@ -74,7 +74,7 @@ Family = type[TrunklineError]
 
 
 class ReasonEntry(NamedTuple):
-    """What a reason means: its class, its gRPC status, whether the same request may succeed later."""
+    """A reason's class, gRPC status, and whether the same request may succeed later."""
 
     family: Family
     status: StatusCode

@@ -8,7 +8,7 @@ _MEBIBYTE: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
-    """Files in PEM. Without `ca_file` gRPC's own roots are trusted; cert and key make it mutual TLS."""
+    """Files in PEM. Without `ca_file`, gRPC's own roots; with cert and key, mutual TLS."""
 
     ca_file: str | None = None
     cert_file: str | None = None
@@ -27,15 +27,16 @@ class ConnectionOptions:
     """Settings of one client. Deadlines end with TIMED_OUT; sizes are of serialised messages."""
 
     tls: TlsOptions | None = None
-    # Without TLS the token and the audio are readable on the way, so it is for loopback and Unix sockets.
+    # Without TLS the token and the audio are readable on the way, so it is for loopback and Unix
+    # sockets.
     allow_plaintext: bool = False
 
     # Deadlines.
     call_timeout_seconds: float = 10.0
     write_timeout_seconds: float = 10.0
     close_timeout_seconds: float = 2.0
-    # The gRPC deadline of a session. It bounds every read of it and costs nothing per message; a dead
-    # peer is noticed by the pings long before, an idle session ended by the gateway.
+    # The gRPC deadline of a session. It bounds every read of it and costs nothing per message; a
+    # dead peer is noticed by the pings long before, an idle session ended by the gateway.
     session_timeout_seconds: float = 86_400.0
 
     # Limits. The gateway sends up to 4 MiB; the rest is room for the frame around it.

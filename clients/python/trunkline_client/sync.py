@@ -37,15 +37,17 @@ _DEFAULTS: Final = ConnectionOptions()
 
 
 class Client:
-    """One gateway, and one connection to it. Use it in `with`; sessions are independent of each other.
+    """One gateway, and one connection to it, for use in `with`.
 
     `address` is a gRPC target. The token goes along with each call and is shown nowhere.
-    Every method raises a `TrunklineError` for what the gateway refuses, CONNECTION_LOST where there is
-    none, TIMED_OUT after its deadline, NOT_OPEN outside of the block.
+    Every method raises a `TrunklineError` for what the gateway refuses, CONNECTION_LOST where there
+    is none, TIMED_OUT after its deadline, NOT_OPEN outside of the block.
     """
 
-    def __init__(self, address: str, *, token: str = "", options: ConnectionOptions = _DEFAULTS) -> None:
-        """Prepare; nothing is connected yet. Raises ValueError for a plaintext address that is not local."""
+    def __init__(
+        self, address: str, *, token: str = "", options: ConnectionOptions = _DEFAULTS
+    ) -> None:
+        """Prepare; nothing is sent. Raises ValueError for plaintext to another machine."""
         self._address = address
         self._options = options
         self._arguments = channel_arguments(address, options)
@@ -66,7 +68,10 @@ class Client:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Close the channel."""
         self.close()
@@ -101,8 +106,9 @@ class Client:
         """Return a session that begins with `with`.
 
         `instructions` and `voice` win over `overrides`. 0 = the gateway's own limit.
-        `open_timeout_seconds` bounds everything until `opened`, so it should be above `wait_max_ms`.
-        `on_queued` is called with the caller's place, each time it changes before `opened`.
+        `open_timeout_seconds` bounds everything until `opened`, so it should be above
+        `wait_max_ms`. `on_queued` is called with the caller's place, each time it changes before
+        `opened`.
         """
         message = _requests.open_message(
             template,
@@ -139,7 +145,10 @@ class Client:
         """Reserve one unit of a pool, for `open(lease_token=…)` within `ttl_seconds` (1 to 300)."""
         stub = LeaseServiceStub(self._open_channel())
         request = AcquireRequest(
-            template=template, ttl_seconds=ttl_seconds, wait_max_ms=wait_max_ms, correlation_id=correlation_id
+            template=template,
+            ttl_seconds=ttl_seconds,
+            wait_max_ms=wait_max_ms,
+            correlation_id=correlation_id,
         )
         return self._ask(stub.Acquire, request, wait_max_ms / 1000)
 
@@ -179,7 +188,9 @@ class Client:
 
     def _converse(self, requests: Iterator[ConverseRequest]) -> ConverseCall:
         stub = SessionServiceStub(self._open_channel())
-        return stub.Converse(requests, timeout=self._options.session_timeout_seconds, metadata=self._metadata)
+        return stub.Converse(
+            requests, timeout=self._options.session_timeout_seconds, metadata=self._metadata
+        )
 
     def _ask(
         self,

@@ -36,8 +36,9 @@ def test_each_generation_has_its_defaults(model: str, voice: str, silence_ms: in
 
 def test_only_what_is_named_changes() -> None:
     target = session()
-    before = deepcopy(target.config)
+    untouched, before = target.config, deepcopy(target.config)
     after = update(target, audio={"input": {"turn_detection": {"type": "server_vad", "threshold": 0.7}}})
+    assert untouched == before
     before["audio"]["input"]["turn_detection"]["threshold"] = 0.7
     assert after == before
 

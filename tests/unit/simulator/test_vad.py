@@ -18,6 +18,8 @@ UNBROKEN = [
     each for each in (*speech.questions(), *speech.replies()) if each.text.count(". ") + each.text.count("? ") == 0
 ]
 
+CLICK = np.where(np.random.default_rng(1).random(240) < 0.5, -20_000, 20_000)
+
 Samples = npt.NDArray[np.int16]
 
 
@@ -87,8 +89,16 @@ def test_steady_noise_is_never_speech(level: int) -> None:
 
 def test_a_click_is_no_speech() -> None:
     samples = silence(2_000)
-    samples[24_000:24_480] = 20_000
+    samples[24_000:24_240] = CLICK
     assert hear(samples) == []
+
+
+def test_a_click_in_the_silence_does_not_put_off_the_end() -> None:
+    samples = spoken(UNBROKEN[0])
+    clicked = samples.copy()
+    click = (true_ends(UNBROKEN[0])[1] + 250) * 24
+    clicked[click : click + 240] = CLICK
+    assert hear(clicked) == hear(samples)
 
 
 def test_speech_that_sinks_almost_to_the_noise_goes_on() -> None:

@@ -17,7 +17,7 @@ def test_the_three_schemes_are_taken(url: str) -> None:
     [
         ({"url": "http://:hunter2@h"}, "redis.url"),
         ({"url": "redis+cluster://h:1"}, "redis.url"),
-        ({"url": "redis://h", "replicas_wait_seconds": 0.25}, "replicas_wait_seconds"),
+        ({"url": "redis://h", "replicas_wait": 1, "deadline_seconds": 0.2}, "deadline_seconds"),
         ({"url": "redis://h", "pending_max_bytes": 1000}, "pending_max_bytes"),
     ],
 )

@@ -5,7 +5,8 @@ import io
 import json
 import logging
 import re
-import warnings
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -206,15 +207,17 @@ async def test_a_task_that_nobody_awaited_is_logged_as_json(log: Log) -> None:
     assert CANARY not in log.text
 
 
-def test_a_warning_is_logged_as_json(log: Log) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        # As in a process of its own: pytest has put its recorder in between.
-        logging.captureWarnings(capture=False)
-        logging.captureWarnings(capture=True)
-        warnings.warn("old api", DeprecationWarning, stacklevel=1)
-        logging.captureWarnings(capture=False)
-    assert log.lines[0]["logger"] == "py.warnings"
+def test_a_process_writes_nothing_but_json() -> None:
+    program = (
+        "import logging, warnings; from gateway.telemetry.logs import configure; configure();"
+        "warnings.warn('old api'); logging.getLogger('grpc').error('lost')"
+    )
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert ended.stdout == ""
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert [line["logger"] for line in lines] == ["py.warnings", "grpc"]
 
 
 def test_context_of_a_stream_is_part_of_its_lines(log: Log) -> None:

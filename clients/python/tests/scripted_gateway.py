@@ -1,7 +1,7 @@
 """A gateway to test against: the contract on a real socket, its behaviour by script.
 
-A script is a generator: it reads the caller's messages from its `Conversation` and yields the gateway's.
-Run as a program it serves one script until it is killed.
+A script is a generator: it reads the caller's messages from its `Conversation` and yields the
+gateway's. Run as a program it serves one script until it is killed.
 """
 
 import queue
@@ -15,10 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import grpc
-import scripts
-
-from trunkline.v1 import admin_pb2, admin_pb2_grpc, lease_pb2, lease_pb2_grpc, session_pb2, session_pb2_grpc
+from trunkline.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    lease_pb2,
+    lease_pb2_grpc,
+    session_pb2,
+    session_pb2_grpc,
+)
 from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse
+
+from . import scripts
 
 # What the design sets for the gateway, as far as the client can notice it.
 SERVER_ARGUMENTS = [
@@ -56,7 +63,7 @@ class Conversation:
 Script = Callable[[Conversation], Iterator[ConverseResponse]]
 
 
-class Gateway(
+class ScriptedGateway(
     session_pb2_grpc.SessionServiceServicer,
     lease_pb2_grpc.LeaseServiceServicer,
     admin_pb2_grpc.AdminServiceServicer,
@@ -74,7 +81,7 @@ class Gateway(
         """Wait for the next conversation that has begun."""
         return self._conversations.get(timeout=5)
 
-    def Converse(  # type: ignore[override]  # noqa: N802 - the generated type mixes sync and async
+    def Converse(  # noqa: N802 - gRPC names it
         self, request_iterator: Iterator[ConverseRequest], context: grpc.ServicerContext
     ) -> Iterator[ConverseResponse]:
         conversation = Conversation(request_iterator, context)
@@ -83,7 +90,7 @@ class Gateway(
         yield from self.script(conversation)
         conversation.finished = True
 
-    def GetSession(  # type: ignore[override]  # noqa: N802
+    def GetSession(  # noqa: N802
         self, request: session_pb2.GetSessionRequest, context: grpc.ServicerContext
     ) -> session_pb2.GetSessionResponse:
         self._note(context)
@@ -91,37 +98,39 @@ class Gateway(
             scripts.refuse(context, "UNKNOWN_SESSION", grpc.StatusCode.NOT_FOUND)
         return session_pb2.GetSessionResponse(session_id=request.session_id)
 
-    def Acquire(  # type: ignore[override]  # noqa: N802
+    def Acquire(  # noqa: N802
         self, request: lease_pb2.AcquireRequest, context: grpc.ServicerContext
     ) -> lease_pb2.AcquireResponse:
         self._note(context)
-        return lease_pb2.AcquireResponse(lease_token=request.template, ttl_seconds=request.ttl_seconds)
+        return lease_pb2.AcquireResponse(
+            lease_token=request.template, ttl_seconds=request.ttl_seconds
+        )
 
-    def Release(  # type: ignore[override]  # noqa: N802
+    def Release(  # noqa: N802
         self, request: lease_pb2.ReleaseRequest, context: grpc.ServicerContext
     ) -> lease_pb2.ReleaseResponse:
         self._note(context)
-        return lease_pb2.ReleaseResponse(released=request.lease_token == "L1")  # noqa: S105
+        return lease_pb2.ReleaseResponse(released=request.lease_token == "L1")
 
-    def ListPools(  # type: ignore[override]  # noqa: N802
+    def ListPools(  # noqa: N802
         self, request: admin_pb2.ListPoolsRequest, context: grpc.ServicerContext
     ) -> admin_pb2.ListPoolsResponse:
         self._note(context)
         return admin_pb2.ListPoolsResponse(pools=[admin_pb2.Pool(name=request.pool)])
 
-    def ListLeases(  # type: ignore[override]  # noqa: N802
+    def ListLeases(  # noqa: N802
         self, request: admin_pb2.ListLeasesRequest, context: grpc.ServicerContext
     ) -> admin_pb2.ListLeasesResponse:
         self._note(context)
         return admin_pb2.ListLeasesResponse(leases=[admin_pb2.Lease(pool=request.pool)])
 
-    def ListSessions(  # type: ignore[override]  # noqa: N802
+    def ListSessions(  # noqa: N802
         self, request: admin_pb2.ListSessionsRequest, context: grpc.ServicerContext
     ) -> admin_pb2.ListSessionsResponse:
         self._note(context)
         return admin_pb2.ListSessionsResponse(sessions=[admin_pb2.Session(pool=request.pool)])
 
-    def GetCapabilities(  # type: ignore[override]  # noqa: N802
+    def GetCapabilities(  # noqa: N802
         self, request: admin_pb2.GetCapabilitiesRequest, context: grpc.ServicerContext
     ) -> admin_pb2.GetCapabilitiesResponse:
         del request
@@ -134,16 +143,13 @@ class Gateway(
         self.headers.append(dict(context.invocation_metadata()).get("authorization"))
 
 
-# The calls that no client of ours makes stay what the generated class says: not implemented.
-Gateway.__abstractmethods__ = frozenset()
-
-
 @contextmanager
 def serving(
     script: Script, credentials: grpc.ServerCredentials | None = None, port: int | None = None
-) -> Iterator[Gateway]:
+) -> Iterator[ScriptedGateway]:
     """Serve on a free port of 20000 to 32000; stop at once afterwards."""
-    gateway = Gateway(script)
+    # Calls that this client does not make stay as generated: not implemented.
+    gateway = ScriptedGateway(script)  # type: ignore[abstract]
     port = free_port() if port is None else port
     gateway.address = f"127.0.0.1:{port}"
     # Threads that nobody joins would hold the test back: scripts end with their call.
@@ -164,9 +170,9 @@ def serving(
 
 
 def free_port() -> int:
-    """Return a port that could be bound a moment ago. Below the ephemeral range, so nobody is given it."""
+    """Return a port that could be bound a moment ago, below the ephemeral range."""
     while True:
-        port = random.randint(20_000, 32_000)  # noqa: S311
+        port = random.randint(20_000, 32_000)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -1,0 +1,103 @@
+"""What grpc.aio's stream lacks: typed endings, and a status that survives a failed write."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Final, TypeVar, cast
+
+from grpc import StatusCode, aio
+from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse
+
+from trunkline_client._status import error_of
+from trunkline_client.errors import refusal
+
+_Value = TypeVar("_Value")
+
+# grpc.aio puts this status over the gateway's own when a write fails because the call has ended
+# (grpc/grpc#36066): without the care taken here every session that ends while its caller speaks
+# would lose its last events and its reason.
+_OVERWRITTEN: Final = "Internal error from Core"
+_STATUS_TIMEOUT_SECONDS: Final = 1.0
+
+GrpcCall = aio.StreamStreamCall[ConverseRequest, ConverseResponse]
+
+
+class StreamOverError(Exception):
+    """A write came too late. Reading tells what ended the stream."""
+
+
+class AsyncCall:
+    """One `Converse` call: one reader at a time, one writer at a time.
+
+    Cancelling a read or a write cancels the call. Where the call was cancelled under them they
+    raise CANCELLED.
+    """
+
+    def __init__(self, call: GrpcCall) -> None:
+        """Take over a call that was just started."""
+        self._call = call
+        # Not `read()`, which gives up what has arrived as soon as a write has failed.
+        self._responses = cast("AsyncGenerator[ConverseResponse, None]", call.__aiter__())
+        self._status: asyncio.Future[aio.AioRpcError] = asyncio.get_running_loop().create_future()
+        call.add_done_callback(self._note_status)
+
+    async def write(self, request: ConverseRequest) -> None:
+        """Hand a message to gRPC. Raises `StreamOverError`; bounded by its caller."""
+        try:
+            await self._call.write(request)
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            raise StreamOverError from None
+        except asyncio.CancelledError:
+            self._raise_if_cut()
+            raise
+
+    async def read(self) -> ConverseResponse | None:
+        """Return the next message, None at status OK. Raises what another status means."""
+        try:
+            return await anext(self._responses, None)
+        except aio.AioRpcError as failure:
+            status = await self._true_status(failure)
+        except asyncio.CancelledError:
+            self._raise_if_cut()
+            raise
+        if status.code() is StatusCode.OK:
+            return None
+        raise error_of(status)
+
+    def cancel(self) -> None:
+        """End the call here and there; nothing happens if it is over."""
+        self._call.cancel()
+
+    async def aclose(self) -> None:
+        """Cancel, and leave nothing to the garbage collector. Only while nobody reads."""
+        self._call.cancel()
+        await self._responses.aclose()
+
+    def _note_status(self, call: GrpcCall) -> None:
+        """Keep the status at the moment it is set: a moment later it may be overwritten."""
+        status = aio.AioRpcError(
+            _at_once(call.code()),
+            None,
+            _at_once(call.trailing_metadata()),
+            _at_once(call.details()),
+        )
+        if status.details() != _OVERWRITTEN and not self._status.done():
+            self._status.set_result(status)
+
+    async def _true_status(self, otherwise: aio.AioRpcError) -> aio.AioRpcError:
+        """Return the gateway's status; `otherwise` where gRPC never learns it."""
+        done, _ = await asyncio.wait({self._status}, timeout=_STATUS_TIMEOUT_SECONDS)
+        return self._status.result() if done else otherwise
+
+    def _raise_if_cut(self) -> None:
+        task = asyncio.current_task()
+        if self._call.cancelled() and task is not None and not task.cancelling():
+            raise refusal("CANCELLED", "this side cancelled the session") from None
+
+
+def _at_once(coroutine: Coroutine[None, None, _Value]) -> _Value:
+    """Return what a coroutine that has nothing to wait for returns."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return cast("_Value", done.value)
+    raise AssertionError("gRPC called back before there was a status")

@@ -1,0 +1,1 @@
+"""The command `trunkline`. The only room that may use the client, and above all others."""

@@ -1,0 +1,109 @@
+"""`trunkline pools`, `leases`, `sessions`: what a gateway shows, as a table or as JSON."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.table import Table
+from trunkline.v1.types_pb2 import SessionState
+from trunkline_client import AsyncClient, TrunklineError
+
+from gateway.cli.access import Access
+from gateway.cli.failure import CommandError
+
+_Row = Sequence[object]
+
+
+def pools(access: Access, *, as_json: bool) -> None:
+    """Show pools."""
+    answer = _ask(access, lambda client: client.pools())
+    columns = "pool class warm leased dialling draining waiting floor ceiling hits waits state"
+    _show(answer, columns, [_pool(each) for each in answer.pools], as_json=as_json)
+
+
+def leases(access: Access, *, as_json: bool) -> None:
+    """Show leases."""
+    answer = _ask(access, lambda client: client.leases())
+    columns = "lease pool tenant caller session held_s correlation"
+    rows = [
+        (x.lease_id, x.pool, x.tenant, x.caller, x.session_id, _seconds(x.held_ms), x.correlation_id)
+        for x in answer.leases
+    ]
+    _show(answer, columns, rows, as_json=as_json)
+
+
+def sessions(access: Access, *, as_json: bool) -> None:
+    """Show sessions."""
+    answer = _ask(access, lambda client: client.sessions())
+    columns = "session pool tenant caller state age_s idle_s in_bytes out_bytes tokens"
+    rows = [_session(each) for each in answer.sessions]
+    _show(answer, columns, rows, as_json=as_json)
+
+
+def _pool(pool: Any) -> _Row:
+    state = "draining" if pool.is_draining else "paused" if pool.paused else "serving"
+    if pool.last_dial_failure:
+        state += f", dialling fails: {pool.last_dial_failure}"
+    return (
+        pool.name,
+        pool.line_class,
+        pool.warm,
+        pool.leased,
+        pool.dialling,
+        pool.draining,
+        pool.waiting,
+        pool.floor,
+        pool.ceiling,
+        pool.acquires.get("hit", 0),
+        pool.acquires.get("wait", 0),
+        state,
+    )
+
+
+def _session(session: Any) -> _Row:
+    state = SessionState.Name(session.state).removeprefix("SESSION_STATE_").lower()
+    tokens = session.usage.input_tokens + session.usage.output_tokens
+    return (
+        session.session_id,
+        session.pool,
+        session.tenant,
+        session.caller,
+        state,
+        _seconds(session.age_ms),
+        _seconds(session.idle_ms),
+        session.audio_in_bytes,
+        session.audio_out_bytes,
+        tokens,
+    )
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{milliseconds / 1000:.1f}"
+
+
+def _ask(access: Access, question: Callable[[AsyncClient], Awaitable[Any]]) -> Any:
+    async def ask() -> Any:
+        async with access.client() as client:
+            return await question(client)
+
+    try:
+        return asyncio.run(ask())
+    except TrunklineError as error:
+        raise CommandError(f"{access.address}: {error}") from None
+
+
+def _show(answer: Message, columns: str, rows: Sequence[_Row], *, as_json: bool) -> None:
+    if as_json:
+        # Numbers and falsehoods too: a reader of JSON should not have to know what was left out.
+        print(MessageToJson(answer, always_print_fields_with_no_presence=True))
+        return
+    table = Table(*columns.split(), box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    console = Console()
+    console.print(table)
+    if not rows:
+        console.print("none")

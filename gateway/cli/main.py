@@ -1,0 +1,174 @@
+"""The verbs of `trunkline`, and how their failures are told: one sentence on stderr, exit code 2."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway import __version__
+from gateway.cli.failure import CommandError
+
+app = typer.Typer(
+    name="trunkline",
+    help="Keeps Realtime lines warm and leases them over gRPC.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="The configuration file (YAML).")
+]
+Address = Annotated[str, typer.Option("--address", help="The gateway, HOST:PORT.")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", help="A file with the token; else TRUNKLINE_TOKEN is used."),
+]
+CaFile = Annotated[
+    Path | None,
+    typer.Option("--ca-file", help="The authority of the gateway's certificate (PEM); sets TLS on."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _verb(module: str) -> Any:
+    """Import a verb's module when it is used: `trunkline config` should not load a plotting library."""
+    return import_module(f"gateway.cli.{module}")
+
+
+@app.command()
+def serve(
+    config: ConfigFile = None,
+    insecure_dev: Annotated[
+        bool, typer.Option("--insecure-dev", help="Let everybody on this machine in.")
+    ] = False,
+    logs: Annotated[str, typer.Option(help="json, or pretty for a terminal.")] = "json",
+) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C; a second signal stops at once."""
+    _verb("serve").serve(config, insecure_dev=insecure_dev, pretty=logs == "pretty")
+
+
+@app.command()
+def demo(
+    real: Annotated[
+        bool, typer.Option("--real", help="Use OpenAI's API with OPENAI_API_KEY. Costs money.")
+    ] = False,
+    calls: Annotated[int, typer.Option(min=2, help="Calls of each kind, warm and cold.")] = 20,
+    output: Annotated[Path, typer.Option(help="Where the results go.")] = Path("output"),
+) -> None:
+    """Make warm and cold calls, half text, half speech; leave WAV files, a table and a plot."""
+    _verb("demo").demo(real=real, calls=calls, output=output)
+
+
+@app.command()
+def dev() -> None:
+    """Run a simulator and a gateway on it, until Ctrl-C."""
+    _verb("dev").dev()
+
+
+@app.command()
+def probe(
+    address: Address = DEFAULT_ADDRESS,
+    calls: Annotated[int, typer.Option(min=1, help="How many calls.")] = 10,
+    template: Annotated[str, typer.Option(help="Which template.")] = "default",
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    json: AsJson = False,
+) -> None:
+    """Make calls to a gateway and measure them; exit 1 when one fails."""
+    _verb("probe").probe(
+        _verb("access").Access(address, token_file, ca_file), calls, template, as_json=json
+    )
+
+
+@app.command()
+def simulator(  # noqa: PLR0913 one option each
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 9180,
+    connect_delay_ms: Annotated[int, typer.Option(min=0, help="Before the upgrade.")] = 0,
+    created_delay_ms: Annotated[int, typer.Option(min=0, help="Before session.created.")] = 0,
+    first_audio_ms: Annotated[int, typer.Option(min=0, help="Before the first audio.")] = 0,
+    expire_after_seconds: Annotated[int, typer.Option(min=1, help="A session's life.")] = 3600,
+    rate_limits: Annotated[bool, typer.Option(help="Send rate_limits.updated.")] = False,
+) -> None:
+    """Run a Realtime API to develop and test against."""
+    simulation = import_module("gateway.simulator")
+    simulation.run(
+        simulation.SimulatorOptions(
+            port=port,
+            connect_delay_ms=connect_delay_ms,
+            created_delay_ms=created_delay_ms,
+            first_audio_ms=first_audio_ms,
+            expire_after_seconds=expire_after_seconds,
+            rate_limits=rate_limits,
+        )
+    )
+
+
+@app.command()
+def config(
+    config: ConfigFile = None,
+    example: Annotated[
+        bool, typer.Option("--example", help="Print a commented file with every setting.")
+    ] = False,
+) -> None:
+    """Print the configuration as it would be used, secrets masked; or an example."""
+    verb = _verb("config")
+    verb.example() if example else verb.effective(config)
+
+
+@app.command()
+def pools(
+    address: Address = DEFAULT_ADDRESS,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    json: AsJson = False,
+) -> None:
+    """Show every pool."""
+    _verb("admin").pools(_verb("access").Access(address, token_file, ca_file), as_json=json)
+
+
+@app.command()
+def leases(
+    address: Address = DEFAULT_ADDRESS,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    json: AsJson = False,
+) -> None:
+    """Show every lease."""
+    _verb("admin").leases(_verb("access").Access(address, token_file, ca_file), as_json=json)
+
+
+@app.command()
+def sessions(
+    address: Address = DEFAULT_ADDRESS,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    json: AsJson = False,
+) -> None:
+    """Show every session."""
+    _verb("admin").sessions(_verb("access").Access(address, token_file, ca_file), as_json=json)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main() -> None:
+    """Run the command."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except typer.TyperException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except CommandError as error:
+        print(f"trunkline: {error}", file=sys.stderr)
+        sys.exit(2)

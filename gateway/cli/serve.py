@@ -1,0 +1,70 @@
+"""`trunkline serve`: the gateway, from configuration to the last drained session."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+
+from gateway.app import Gateway
+from gateway.cli.failure import CommandError
+from gateway.core.errors import GatewayError
+from gateway.rpc.server import ListenError as GrpcListenError
+from gateway.settings import Settings, SettingsError, load
+from gateway.telemetry.logs import configure
+from gateway.telemetry.ops_http import ListenError as OpsListenError
+
+_log = structlog.get_logger(__name__)
+# What a shell expects of a process that a second signal has cut.
+FORCED_EXIT = 1
+
+
+def serve(config: Path | None, *, insecure_dev: bool, pretty: bool) -> None:
+    """Run until a signal. Raises `CommandError` when it cannot start."""
+    configure(pretty=pretty)
+    try:
+        gateway = Gateway(load(config), insecure_dev=insecure_dev)
+        run(_until_signal(gateway))
+    except (SettingsError, GrpcListenError, OpsListenError) as error:
+        raise CommandError(str(error)) from None
+    except GatewayError as error:
+        raise CommandError(error.message) from None
+
+
+def settings_of(config: Path | None) -> Settings:
+    """Load the configuration. Raises `CommandError`."""
+    try:
+        return load(config)
+    except SettingsError as error:
+        raise CommandError(str(error)) from None
+
+
+def run(main: "asyncio.Future[None] | object") -> None:
+    """Run on uvloop where there is one: a third less work per frame."""
+    if sys.platform == "win32":
+        asyncio.run(main)  # type: ignore[arg-type]
+        return
+    import uvloop  # noqa: PLC0415 not there on every platform
+
+    uvloop.run(main)  # type: ignore[arg-type]
+
+
+async def _until_signal(gateway: Gateway) -> None:
+    """Serve; the first SIGTERM or Ctrl-C drains, the second cuts."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    serving = loop.create_task(gateway.run(stop))
+
+    def on_signal() -> None:
+        if stop.is_set():
+            serving.cancel()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        _log.warning("forced_stop")
+        sys.exit(FORCED_EXIT)
