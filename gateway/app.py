@@ -193,8 +193,12 @@ class Gateway:
 def authenticator(settings: Settings, *, insecure_dev: bool) -> Authenticator:
     """Return who decides about callers. Raises `SettingsError` when nobody would."""
     if settings.callers:
-        return StaticTokens([_holder(caller.name, caller.tenant, caller.token_sha256_file,
-                                     frozenset(caller.rights)) for caller in settings.callers])
+        return StaticTokens(
+            [
+                _holder(caller.name, caller.tenant, caller.token_sha256_file, frozenset(caller.rights))
+                for caller in settings.callers
+            ]
+        )
     if not insecure_dev:
         raise SettingsError(
             "callers: nobody may call. Name at least one caller with a token, or start with "
@@ -240,9 +244,7 @@ def _key_without_file(settings: Settings, name: str) -> str:
         return _SIMULATOR_KEY
     value = environment_key()
     if not value:
-        raise SettingsError(
-            f"accounts.{name}.key_file: no file is named, and OPENAI_API_KEY is not set"
-        )
+        raise SettingsError(f"accounts.{name}.key_file: no file is named, and OPENAI_API_KEY is not set")
     return value
 
 
@@ -271,9 +273,7 @@ def templates(settings: Settings) -> dict[str, Template]:
             key_version="1",
             safety=settings.accounts[account].safety,
         )
-        made[name] = Template(
-            name, line, chosen.session, chosen.recovery.user_turns, chosen.durability
-        )
+        made[name] = Template(name, line, chosen.session, chosen.recovery.user_turns, chosen.durability)
     return made
 
 

@@ -1,4 +1,4 @@
-"""The only reader of the environment and of the config file. Checks all of it together, before anything starts.
+"""The only reader of the environment and of the config file; checks all of it before anything starts.
 
 Precedence: environment (`TRUNKLINE_GRPC__ADDRESS`), then the file, then the defaults. An unknown key
 or variable refuses the start, with its path.
@@ -44,9 +44,7 @@ class TlsSettings(_Section):
 
     cert_file: Path | None = Field(None, description="the certificate chain, PEM")
     key_file: Path | None = Field(None, description="its private key, PEM")
-    client_ca_file: Path | None = Field(
-        None, description="callers must show a certificate of this authority"
-    )
+    client_ca_file: Path | None = Field(None, description="callers must show a certificate of this authority")
 
     @model_validator(mode="after")
     def _pair(self) -> "TlsSettings":
@@ -83,9 +81,7 @@ class DoorSettings(_Section):
 class RedisSettings(_Section):
     """Where session state is kept."""
 
-    url: str = Field(
-        "embedded", repr=False, description="embedded | redis:// | rediss:// | unix://"
-    )
+    url: str = Field("embedded", repr=False, description="embedded | redis:// | rediss:// | unix://")
 
 
 class SealingKeySettings(_Section):
@@ -121,9 +117,7 @@ class CallerSettings(_Section):
 class AccountSettings(_Section):
     """Whose key is used at the provider."""
 
-    key_file: Path | None = Field(
-        None, description="the API key; null in development = OPENAI_API_KEY"
-    )
+    key_file: Path | None = Field(None, description="the API key; null in development = OPENAI_API_KEY")
     organization: str | None = Field(None, description="sent as OpenAI-Organization")
     project: str | None = Field(None, description="sent as OpenAI-Project")
     connections_max: int = Field(100, ge=1, description="the provider's limit for the account")
@@ -183,9 +177,7 @@ class TemplateSettings(_Section):
         default_factory=_default_session, description="the provider's session object"
     )
     recovery: RecoverySettings = RecoverySettings()
-    durability: Literal["available", "strict"] = Field(
-        "available", description="strict is not served yet"
-    )
+    durability: Literal["available", "strict"] = Field("available", description="strict is not served yet")
     language: str | None = Field(None, description="BCP 47, for fallback speech")
     keep_warm: bool = Field(False, description="keep lines ready where idling costs money")
 
@@ -227,9 +219,7 @@ class PoolSettings(_Section):
     @model_validator(mode="after")
     def _fits(self) -> "PoolSettings":
         if self.floor + self.reserve > self.ceiling:
-            raise ValueError(
-                f"floor {self.floor} + reserve {self.reserve} is over ceiling {self.ceiling}"
-            )
+            raise ValueError(f"floor {self.floor} + reserve {self.reserve} is over ceiling {self.ceiling}")
         return self
 
 
@@ -272,12 +262,8 @@ class Settings(BaseSettings):
     callers: list[CallerSettings] = Field([], description="who may call")
     accounts: dict[str, AccountSettings] = {"main": AccountSettings()}
     targets: dict[str, TargetSettings] = {"openai": TargetSettings()}
-    templates: dict[str, TemplateSettings] = Field(
-        default_factory=lambda: {"default": TemplateSettings()}
-    )
-    pools: dict[str, PoolSettings] = Field(
-        {"default": PoolSettings()}, description="keyed by template"
-    )
+    templates: dict[str, TemplateSettings] = Field(default_factory=lambda: {"default": TemplateSettings()})
+    pools: dict[str, PoolSettings] = Field({"default": PoolSettings()}, description="keyed by template")
     rotate: RotateSettings = RotateSettings()
     limits: LimitSettings = LimitSettings()
 
@@ -332,8 +318,7 @@ def _check_ceilings(settings: Settings) -> None:
         limit = settings.accounts[name].connections_max
         if total > limit:
             raise ValueError(
-                f"accounts.{name}.connections_max is {limit}, but the ceilings of its pools sum "
-                f"up to {total}"
+                f"accounts.{name}.connections_max is {limit}, but the ceilings of its pools sum up to {total}"
             )
 
 
@@ -421,4 +406,3 @@ def _words(message: str) -> str:
 
 def _path(location: tuple[int | str, ...]) -> str:
     return ".".join(map(str, location)) + ": " if location else ""
-

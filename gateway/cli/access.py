@@ -11,7 +11,7 @@ from gateway.cli.failure import CommandError
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where a gateway is, and what is shown to it. The token comes from a file or the environment, never argv."""
+    """Where a gateway is, and what is shown to it. The token never stands in argv."""
 
     address: str
     token_file: Path | None = None
@@ -21,7 +21,7 @@ class Access:
         """Make a client. Raises `CommandError`."""
         options = ConnectionOptions()
         if self.ca_file is not None:
-            options = ConnectionOptions(tls=TlsOptions(ca_file=self.ca_file))
+            options = ConnectionOptions(tls=TlsOptions(ca_file=str(self.ca_file)))
         try:
             return AsyncClient(self.address, token=self._token(), options=options)
         except (ValueError, OSError) as error:

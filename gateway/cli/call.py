@@ -49,9 +49,7 @@ def plan(calls: int) -> list[tuple[int, str, Utterance]]:
     return list(zip(range(1, calls + 1), kinds, islice(words, calls), strict=False))
 
 
-async def make_call(
-    client: AsyncClient, template: str, number: int, kind: str, words: Utterance
-) -> Call:
+async def make_call(client: AsyncClient, template: str, number: int, kind: str, words: Utterance) -> Call:
     """Make one call and measure it; a failure is in the result, not raised."""
     call = Call(kind, number)
     try:

@@ -1,4 +1,4 @@
-"""`trunkline config`: the configuration in force, and a commented example made from the settings themselves."""
+"""`trunkline config`: the configuration in force, and a commented example made from the settings."""
 
 import json
 import textwrap
@@ -70,8 +70,9 @@ def _field(name: str, value: Any) -> list[str]:
 
 
 def _entry(model: type[BaseModel]) -> list[str]:
-    fields = [f"#     {name}: {_kind(field)}  # {field.description}" for name, field in
-              model.model_fields.items()]
+    fields = [
+        f"#     {name}: {_kind(field)}  # {field.description}" for name, field in model.model_fields.items()
+    ]
     return ["#   - each entry:", *fields]
 
 

@@ -61,9 +61,7 @@ def _announce(console: Console, calls: int) -> None:
     console.print(f"{2 * calls} calls to the real API: about ${dollars:.2f}")
 
 
-async def _calls(
-    stack: Stack, calls: int, children: list[Child], console: Console
-) -> dict[str, list[Call]]:
+async def _calls(stack: Stack, calls: int, children: list[Child], console: Console) -> dict[str, list[Call]]:
     columns = (
         TextColumn("{task.description:<28}"),
         BarColumn(),
@@ -82,9 +80,7 @@ async def _calls(
         return made
 
 
-async def _group(
-    client: AsyncClient, template: str, calls: int, advance: Callable[[], None]
-) -> list[Call]:
+async def _group(client: AsyncClient, template: str, calls: int, advance: Callable[[], None]) -> list[Call]:
     places = asyncio.Semaphore(AT_ONCE)
 
     async def one(*what: Any) -> Call:

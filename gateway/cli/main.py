@@ -19,9 +19,7 @@ app = typer.Typer(
 )
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="The configuration file (YAML).")
-]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="The configuration file (YAML).")]
 Address = Annotated[str, typer.Option("--address", help="The gateway, HOST:PORT.")]
 TokenFile = Annotated[
     Path | None,
@@ -79,13 +77,11 @@ def probe(
     json: AsJson = False,
 ) -> None:
     """Make calls to a gateway and measure them; exit 1 when one fails."""
-    _verb("probe").probe(
-        _verb("access").Access(address, token_file, ca_file), calls, template, as_json=json
-    )
+    _verb("probe").probe(_verb("access").Access(address, token_file, ca_file), calls, template, as_json=json)
 
 
 @app.command()
-def simulator(  # noqa: PLR0913 one option each
+def simulator(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 9180,
     connect_delay_ms: Annotated[int, typer.Option(min=0, help="Before the upgrade.")] = 0,
     created_delay_ms: Annotated[int, typer.Option(min=0, help="Before session.created.")] = 0,

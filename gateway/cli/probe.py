@@ -34,7 +34,4 @@ def probe(access: Access, calls: int, template: str, *, as_json: bool) -> None:
 async def _probe(access: Access, calls: int, template: str) -> list[Call]:
     async with access.client() as client:
         await client.capabilities()  # so that no call pays for the channel
-        return [
-            await make_call(client, template, number, kind, words)
-            for number, kind, words in plan(calls)
-        ]
+        return [await make_call(client, template, number, kind, words) for number, kind, words in plan(calls)]

@@ -34,7 +34,7 @@ def table(groups: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.1f}"
+    return "-" if value is None else f"{value:,.1f}"
 
 
 def plot(groups: Mapping[str, Sequence[Call]], path: Path) -> None:
@@ -53,8 +53,13 @@ def plot(groups: Mapping[str, Sequence[Call]], path: Path) -> None:
             _dots(axis, place, values, _COLOURS.get(name, "#555555"))
         axis.axhline(TARGETS[key], color="#b03a2e", linestyle="--", linewidth=1)
         axis.annotate(
-            f"target {TARGETS[key]:,} ms", (0.02, TARGETS[key]), xycoords=("axes fraction", "data"),
-            xytext=(0, 3), textcoords="offset points", fontsize=8, color="#b03a2e",
+            f"target {TARGETS[key]:,} ms",
+            (0.02, TARGETS[key]),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=8,
+            color="#b03a2e",
         )
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))

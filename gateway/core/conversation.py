@@ -3,14 +3,14 @@
 Pure: `now` is monotonic seconds. Keeps no text and no audio, only ids, counts and times.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.core import events as out
 from gateway.core import realtime as wire
-from gateway.core.audio import BY_NAME, PCM_24K, AudioFormat
 from gateway.core.redaction import redact
+from gateway.core.turns import TurnTaking
 
 # How long the server may take to hear that the last audio was speech.
 HEARING_SECONDS: Final = 2.0
@@ -18,40 +18,6 @@ HEARING_SECONDS: Final = 2.0
 SILENCE_MARGIN_MS: Final = 300
 CONFIG_EVENT_ID: Final = "tl-config"
 _CONTROL_EVENT_ID: Final = "tl-control-"
-
-
-@dataclass(frozen=True, slots=True)
-class TurnTaking:
-    """How turns end, as the session is configured."""
-
-    by_server: bool = True
-    create_response: bool = True
-    interrupt_response: bool = True
-    silence_ms: int = 500
-    input_format: AudioFormat = PCM_24K
-    output_format: AudioFormat = PCM_24K
-    transcribes: bool = False
-
-    @classmethod
-    def of(cls, session: Mapping[str, Any]) -> "TurnTaking":
-        """Read the provider's session object; what it does not name has the provider's default."""
-        audio = session.get("audio") or {}
-        given, made = audio.get("input") or {}, audio.get("output") or {}
-        detection = given.get("turn_detection", {})
-        found = detection or {}
-        return cls(
-            by_server=detection is not None,
-            create_response=found.get("create_response", True) is not False,
-            interrupt_response=found.get("interrupt_response", True) is not False,
-            silence_ms=int(found.get("silence_duration_ms") or 500),
-            input_format=_format(given),
-            output_format=_format(made),
-            transcribes=bool(given.get("transcription")),
-        )
-
-
-def _format(direction: Mapping[str, Any]) -> AudioFormat:
-    return BY_NAME.get((direction.get("format") or {}).get("type", ""), PCM_24K)
 
 
 @dataclass(slots=True)
@@ -156,63 +122,35 @@ class Conversation:
 
     def receive(self, event: wire.ServerEvent, now: float) -> Sequence[out.SessionEvent]:
         """Turn any other typed event into what the caller is told, in order."""
-        match event:
-            case wire.TextDeltaEvent():
-                return (out.TextDelta(event.delta, event.response_id, event.item_id),)
-            case wire.AudioTranscriptDelta():
-                return (out.TranscriptDelta(event.delta, event.response_id, event.item_id),)
-            case wire.ResponseCreatedEvent():
-                return self._response_created(event.response, now)
-            case wire.ResponseDoneEvent():
-                return self._response_done(event.response, now)
-            case wire.FunctionCallDone():
-                return self._tool_call(event)
-            case wire.ItemDoneEvent():
-                item = event.item
-                return (out.ItemDone(item.id, item.type, item.role, item.text),)
-            case wire.ServerError():
-                return (self._error(event.error),)
-            case wire.SessionUpdatedEvent():
-                return (out.SessionUpdated(bytes(event.session).decode()),)
-            case wire.RateLimitsUpdated():
-                return (out.RateLimits(tuple(_limit(x) for x in event.rate_limits)),)
-            case wire.SessionCreated() | wire.AudioDelta():
-                return ()
-            case _:
-                return self._input(event, now)
+        return _READERS[type(event)](self, event, now)
 
-    def _input(self, event: wire.ServerEvent, now: float) -> Sequence[out.SessionEvent]:
-        match event:
-            case wire.BufferSpeechStarted():
-                self._speaking = True
-                self._hear_until = 0.0
-                started = out.SpeechStarted(event.item_id, event.audio_start_ms)
-                return (*self._interruptions(), started)
-            case wire.BufferSpeechStopped():
-                self._speaking = False
-                self._speech_stopped_at = now
-                return (out.SpeechStopped(event.item_id, event.audio_end_ms),)
-            case wire.BufferCommitted():
-                return self._committed(event.item_id)
-            case wire.TranscriptionDelta():
-                return (out.UserTranscriptDelta(event.delta or "", event.item_id),)
-            case wire.TranscriptionCompleted():
-                self._transcripts_due.discard(event.item_id)
-                return (out.UserTranscript(event.transcript, event.item_id),)
-            case wire.TranscriptionFailed():
-                self._transcripts_due.discard(event.item_id)
-                failure = event.error.code or event.error.type or "failed"
-                return (out.UserTranscript("", event.item_id, failure),)
-        return ()
+    def _speech_started(self, event: wire.BufferSpeechStarted, _now: float) -> Sequence[out.SessionEvent]:
+        self._speaking = True
+        self._hear_until = 0.0
+        return (*self._interruptions(), out.SpeechStarted(event.item_id, event.audio_start_ms))
 
-    def _committed(self, item_id: str) -> Sequence[out.SessionEvent]:
+    def _speech_stopped(self, event: wire.BufferSpeechStopped, now: float) -> Sequence[out.SessionEvent]:
+        self._speaking = False
+        self._speech_stopped_at = now
+        return (out.SpeechStopped(event.item_id, event.audio_end_ms),)
+
+    def _transcribed(self, event: wire.TranscriptionCompleted, _now: float) -> Sequence[out.SessionEvent]:
+        self._transcripts_due.discard(event.item_id)
+        return (out.UserTranscript(event.transcript, event.item_id),)
+
+    def _not_transcribed(self, event: wire.TranscriptionFailed, _now: float) -> Sequence[out.SessionEvent]:
+        self._transcripts_due.discard(event.item_id)
+        failure = event.error.code or event.error.type or "failed"
+        return (out.UserTranscript("", event.item_id, failure),)
+
+    def _committed(self, event: wire.BufferCommitted, _now: float) -> Sequence[out.SessionEvent]:
         self._speaking = False
         self._unheard_bytes = 0
         self._hear_until = 0.0
         self._answer_expected = self.turns.by_server and self.turns.create_response
         if self.turns.transcribes:
-            self._transcripts_due.add(item_id)
-        return (out.InputCommitted(item_id),)
+            self._transcripts_due.add(event.item_id)
+        return (out.InputCommitted(event.item_id),)
 
     def _begin(self, response_id: str, now: float) -> _Answer:
         stopped_at, self._speech_stopped_at = self._speech_stopped_at, None
@@ -225,9 +163,8 @@ class Conversation:
         if answer.speech_stopped_at is not None:
             self.first_audios.append(("speech_stopped", now - answer.speech_stopped_at))
 
-    def _response_created(
-        self, response: wire.ResponseObject, now: float
-    ) -> Sequence[out.SessionEvent]:
+    def _response_created(self, event: wire.ResponseCreatedEvent, now: float) -> Sequence[out.SessionEvent]:
+        response = event.response
         if self._answer_expected:
             self._answer_expected = False
         elif self._requested:
@@ -235,9 +172,8 @@ class Conversation:
         self._begin(response.id, now)
         return (out.ResponseCreated(response.id, response.metadata or {}),)
 
-    def _response_done(
-        self, response: wire.ResponseObject, now: float
-    ) -> Sequence[out.SessionEvent]:
+    def _response_done(self, event: wire.ResponseDoneEvent, now: float) -> Sequence[out.SessionEvent]:
+        response = event.response
         answer = self._answers.pop(response.id, None) or _Answer(response.id, now, None)
         usage = _usage(response.usage)
         self.tally.responses += 1
@@ -257,13 +193,11 @@ class Conversation:
         )
         return (done,)
 
-    def _tool_call(self, event: wire.FunctionCallDone) -> Sequence[out.SessionEvent]:
+    def _tool_call(self, event: wire.FunctionCallDone, _now: float) -> Sequence[out.SessionEvent]:
         answer = self._answers.get(event.response_id)
         if answer is not None:
             answer.tool_calls += 1
-        call = out.ToolCall(
-            event.call_id, event.name, event.arguments, event.response_id, event.item_id
-        )
+        call = out.ToolCall(event.call_id, event.name, event.arguments, event.response_id, event.item_id)
         return (call,)
 
     def _interruptions(self) -> Sequence[out.SessionEvent]:
@@ -281,7 +215,8 @@ class Conversation:
             if answer.first_audio_at is not None
         )
 
-    def _error(self, error: wire.ErrorObject) -> out.SessionEvent:
+    def _error(self, refusal: wire.ServerError, _now: float) -> Sequence[out.SessionEvent]:
+        error = refusal.error
         event_id = error.event_id or ""
         self._requested.pop(event_id, None)
         told = out.ErrorEvent(
@@ -292,8 +227,40 @@ class Conversation:
             cseq=_cseq(event_id),
         )
         if event_id == CONFIG_EVENT_ID:
-            return out.ConfigRejected(told, error.param or "")
-        return told
+            return (out.ConfigRejected(told, error.param or ""),)
+        return (told,)
+
+
+# How each typed event is read. A test compares the keys with the wire's union.
+_READERS: Final[dict[type[Any], Callable[[Conversation, Any, float], Sequence[out.SessionEvent]]]] = {
+    wire.SessionCreated: lambda _s, _event, _now: (),
+    wire.SessionUpdatedEvent: lambda _s, event, _now: (out.SessionUpdated(bytes(event.session).decode()),),
+    wire.ServerError: Conversation._error,  # noqa: SLF001 its own table
+    wire.ItemDoneEvent: lambda _s, event, _now: (
+        out.ItemDone(event.item.id, event.item.type, event.item.role, event.item.text),
+    ),
+    wire.TranscriptionDelta: lambda _s, event, _now: (
+        out.UserTranscriptDelta(event.delta or "", event.item_id),
+    ),
+    wire.TranscriptionCompleted: Conversation._transcribed,  # noqa: SLF001
+    wire.TranscriptionFailed: Conversation._not_transcribed,  # noqa: SLF001
+    wire.BufferCommitted: Conversation._committed,  # noqa: SLF001
+    wire.BufferSpeechStarted: Conversation._speech_started,  # noqa: SLF001
+    wire.BufferSpeechStopped: Conversation._speech_stopped,  # noqa: SLF001
+    wire.ResponseCreatedEvent: Conversation._response_created,  # noqa: SLF001
+    wire.ResponseDoneEvent: Conversation._response_done,  # noqa: SLF001
+    wire.AudioDelta: lambda conversation, event, now: (conversation.audio(event, now),),
+    wire.TextDeltaEvent: lambda _s, event, _now: (
+        out.TextDelta(event.delta, event.response_id, event.item_id),
+    ),
+    wire.AudioTranscriptDelta: lambda _s, event, _now: (
+        out.TranscriptDelta(event.delta, event.response_id, event.item_id),
+    ),
+    wire.FunctionCallDone: Conversation._tool_call,  # noqa: SLF001
+    wire.RateLimitsUpdated: lambda _s, event, _now: (
+        out.RateLimits(tuple(_limit(limit) for limit in event.rate_limits)),
+    ),
+}
 
 
 def _limit(limit: Any) -> out.RateLimit:

@@ -92,9 +92,7 @@ class PoolNumbers:
 class GatewayError(Exception):
     """The root: a reason, a sentence, and when to come back."""
 
-    def __init__(
-        self, reason: Reason, message: str, *, retry_after_seconds: float | None = None
-    ) -> None:
+    def __init__(self, reason: Reason, message: str, *, retry_after_seconds: float | None = None) -> None:
         """Keep what a reader needs; `message` holds no key, token, transcript or audio."""
         super().__init__(message)
         self.reason = reason

@@ -243,9 +243,7 @@ class PoolCore:
             lease = Lease(next(self._lease_ids), line.id, now)
             self._leases[lease.id] = lease
             waited = now - waiter.asked_at
-            grants.append(
-                Grant(waiter.id, line.id, lease.id, waiter.asks, now - line.ready_at, waited)
-            )
+            grants.append(Grant(waiter.id, line.id, lease.id, waiter.asks, now - line.ready_at, waited))
         return grants
 
     def _dial_shortfall(self, now: float) -> list[Effect]:

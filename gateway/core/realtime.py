@@ -115,21 +115,27 @@ class ItemDoneEvent(_Event, tag="conversation.item.done", frozen=True, gc=False)
     item: Item
 
 
-class TranscriptionDelta(_Event, tag="conversation.item.input_audio_transcription.delta", frozen=True, gc=False):
+class TranscriptionDelta(
+    _Event, tag="conversation.item.input_audio_transcription.delta", frozen=True, gc=False
+):
     """A piece of what the user said."""
 
     item_id: str
     delta: str | None = None
 
 
-class TranscriptionCompleted(_Event, tag="conversation.item.input_audio_transcription.completed", frozen=True, gc=False):
+class TranscriptionCompleted(
+    _Event, tag="conversation.item.input_audio_transcription.completed", frozen=True, gc=False
+):
     """What the user said."""
 
     item_id: str
     transcript: str
 
 
-class TranscriptionFailed(_Event, tag="conversation.item.input_audio_transcription.failed", frozen=True, gc=False):
+class TranscriptionFailed(
+    _Event, tag="conversation.item.input_audio_transcription.failed", frozen=True, gc=False
+):
     """What the user said is not known."""
 
     item_id: str
@@ -240,9 +246,7 @@ ServerEvent = (
 )
 
 # A name once, however long the union: for the tables that count and the tests that cover.
-TYPED_EVENTS: Final = frozenset(
-    str(each.__struct_config__.tag) for each in ServerEvent.__args__
-)
+TYPED_EVENTS: Final = frozenset(str(each.__struct_config__.tag) for each in ServerEvent.__args__)
 
 CLIENT_EVENTS: Final = frozenset(
     {
@@ -268,7 +272,7 @@ _APPEND_TAIL: Final = b'"}'
 
 
 def decode(frame: bytes) -> ServerEvent | None:
-    """Return the typed event; None = well-formed, without a typed form. Raises `ValueError` on broken JSON."""
+    """Return the typed event; None = JSON without a typed form. Raises `ValueError` on broken JSON."""
     try:
         return _decoder.decode(frame)
     except msgspec.ValidationError:

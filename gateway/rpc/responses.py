@@ -104,9 +104,7 @@ def _response_done(told: out.ResponseDone) -> _Fields:
     return {
         "response_done": event.ResponseDone(
             response_id=told.response_id,
-            status=event.ResponseStatus.Value(
-                status if status in known else "RESPONSE_STATUS_UNSPECIFIED"
-            ),
+            status=event.ResponseStatus.Value(status if status in known else "RESPONSE_STATUS_UNSPECIFIED"),
             status_reason=told.status_reason,
             error_code=told.error_code,
             usage=usage(told.usage),

@@ -74,9 +74,7 @@ def channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:
 class GrpcServer:
     """Serves the contract, health and (in development) reflection."""
 
-    def __init__(
-        self, options: ServerOptions, parts: ServiceParts, authenticator: Authenticator
-    ) -> None:
+    def __init__(self, options: ServerOptions, parts: ServiceParts, authenticator: Authenticator) -> None:
         """Build; nothing listens before `start`."""
         self._options = options
         self._server = grpc.aio.server(

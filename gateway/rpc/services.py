@@ -161,9 +161,7 @@ _SERVICES: tuple[tuple[Callable[[ServiceParts], Any], ServiceDescriptor, Callabl
     ),
 )
 SERVED = tuple(
-    method
-    for service, descriptor, _ in _SERVICES
-    for method in fill_unserved(service, descriptor)
+    method for service, descriptor, _ in _SERVICES for method in fill_unserved(service, descriptor)
 )
 SERVICE_NAMES = tuple(descriptor.full_name for _, descriptor, _ in _SERVICES)
 

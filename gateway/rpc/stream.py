@@ -12,9 +12,7 @@ from gateway.rpc.requests import caller_message
 from gateway.rpc.responses import response
 from gateway.runtime.ports import CallerGoneError
 
-Context: TypeAlias = (
-    "grpc.aio.ServicerContext[session.ConverseRequest, session.ConverseResponse]"
-)
+Context: TypeAlias = "grpc.aio.ServicerContext[session.ConverseRequest, session.ConverseResponse]"
 _END: Final[Any] = grpc.aio.EOF
 
 
@@ -28,8 +26,9 @@ class GrpcStream:
         self._message_max_bytes = message_max_bytes
 
     async def read(self) -> CallerMessage | None:
-        """Return the next message; None = the caller sends no more. Bounded by the call itself:
-        the server's pings end it when the caller is no longer there.
+        """Return the next message; None = the caller sends no more.
+
+        Bounded by the call: the server's pings end it when the caller is no longer there.
         """
         while True:
             try:

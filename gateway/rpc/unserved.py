@@ -21,9 +21,7 @@ def fill_unserved(service: Any, descriptor: ServiceDescriptor) -> tuple[str, ...
 
 
 def _refusal(name: str) -> Any:
-    async def refuse(
-        _self: object, _request: object, context: "grpc.aio.ServicerContext[Any, Any]"
-    ) -> None:
+    async def refuse(_self: object, _request: object, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
         await abort(context, CallerError(Reason.NOT_IMPLEMENTED_YET, f"{name}: not served yet"))
 
     return refuse

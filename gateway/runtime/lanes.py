@@ -1,5 +1,7 @@
-"""The two lanes to the caller. The control lane is numbered, in order, and stored before it is sent;
-the live lane is never held, so no audio ever waits for the store.
+"""The two lanes to the caller.
+
+The control lane is numbered, in order, and stored before it is sent; the live lane is never held,
+so no audio ever waits for the store.
 """
 
 import asyncio
@@ -29,7 +31,7 @@ class LaneOptions:
 class Lanes:
     """Numbers, stores and sends one session's events. `run` must be running for the control lane to move."""
 
-    def __init__(  # noqa: PLR0913 the parts of one wiring, each once
+    def __init__(
         self,
         key: SessionKey,
         epoch: int,
@@ -84,9 +86,7 @@ class Lanes:
             batch, self._held = self._held, deque()
             durable = await self._stored()
             for outgoing in batch:
-                self._outbox.put(
-                    Outgoing(outgoing.event, outgoing.seq, 0, outgoing.epoch, durable)
-                )
+                self._outbox.put(Outgoing(outgoing.event, outgoing.seq, 0, outgoing.epoch, durable))
             if not self._held:
                 self._idle.set()
 

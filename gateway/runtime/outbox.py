@@ -4,14 +4,14 @@ import asyncio
 from collections import deque
 
 from gateway.core.errors import CallerError, Reason
-from gateway.core.events import OutputAudio, Outgoing, Raw
+from gateway.core.events import Outgoing, OutputAudio, Raw
 
 # What an event without audio or JSON is taken to weigh.
 _SMALL_BYTES = 256
 
 
 class Outbox:
-    """First in, first out; audio can be flushed. `put` never waits: the reader must not (a full box raises)."""
+    """First in, first out; audio can be flushed. `put` never waits, since the reader must not."""
 
     def __init__(self, max_bytes: int) -> None:
         """Begin empty."""

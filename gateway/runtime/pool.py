@@ -62,9 +62,7 @@ class LeasedLine:
 class WarmPool:
     """Warm lines for one template."""
 
-    def __init__(
-        self, template: Template, core: PoolCore, dialer: Dialer, observer: PoolObserver
-    ) -> None:
+    def __init__(self, template: Template, core: PoolCore, dialer: Dialer, observer: PoolObserver) -> None:
         """Wire the parts; nothing is dialled before `start`."""
         self.template = template
         self._core = core
@@ -108,9 +106,7 @@ class WarmPool:
     # For holders.
 
     @asynccontextmanager
-    async def lease(
-        self, wait_seconds: float, abandoned: "asyncio.Future[Any]"
-    ) -> AsyncIterator[LeasedLine]:
+    async def lease(self, wait_seconds: float, abandoned: "asyncio.Future[Any]") -> AsyncIterator[LeasedLine]:
         """Hold a line for the length of the block; it is used up by that, whatever happens inside.
 
         Raises `CapacityError` or `UpstreamError`, and `CallerGoneError` when `abandoned` is done first.
@@ -131,11 +127,7 @@ class WarmPool:
         self._waiters[waiter_id] = future
         self._perform(self._core.request(waiter_id, now + wait_seconds, now))
         try:
-            if not future.done():
-                await asyncio.wait({future, abandoned}, return_when=asyncio.FIRST_COMPLETED)
-            if not future.done():
-                raise CallerGoneError
-            grant, upstream = future.result()
+            grant, upstream = await self._answer(future, abandoned)
         except (asyncio.CancelledError, CallerGoneError):
             self._give_back(waiter_id, future)
             self._acquired("cancelled", self._now() - now)
@@ -148,6 +140,14 @@ class WarmPool:
         self._acquired(result, grant.waited_seconds)
         self._observer.granted(self.template.name, grant.entry_age_seconds)
         return grant, upstream
+
+    @staticmethod
+    async def _answer(future: "asyncio.Future[_Granted]", abandoned: "asyncio.Future[Any]") -> _Granted:
+        if not future.done():  # a hit needs no turn of the loop
+            await asyncio.wait({future, abandoned}, return_when=asyncio.FIRST_COMPLETED)
+        if not future.done():
+            raise CallerGoneError
+        return future.result()
 
     def _acquired(self, result: str, waited_seconds: float) -> None:
         self.acquires[result] += 1
@@ -208,15 +208,11 @@ class WarmPool:
         state = f"{stats.leased} leased, {stats.ready} ready, {stats.dialling} dialling of {stats.ceiling}"
         message = f"pool {name} gave no line within {reject.waited_seconds:.2f} s: {state}"
         if reject.reason.name.startswith("UPSTREAM_") or reject.reason is Reason.UNKNOWN_MODEL:
-            return UpstreamError(
-                reject.reason, message, retry_after_seconds=RETRY_AFTER_SECONDS
-            )
+            return UpstreamError(reject.reason, message, retry_after_seconds=RETRY_AFTER_SECONDS)
         numbers = PoolNumbers(
             "pool", name, stats.total, stats.leased, stats.ready, stats.dialling, stats.waiting
         )
-        return CapacityError(
-            reject.reason, message, numbers=numbers, retry_after_seconds=RETRY_AFTER_SECONDS
-        )
+        return CapacityError(reject.reason, message, numbers=numbers, retry_after_seconds=RETRY_AFTER_SECONDS)
 
     async def _dial(self, connection_id: ConnectionId) -> None:
         name = self.template.name

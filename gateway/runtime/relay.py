@@ -1,5 +1,7 @@
-"""The two pumps of one session. Nothing here runs per frame that is not needed per frame: no log, no
-metric label, no task, no lock; one clock reading, plain counters.
+"""The two pumps of one session.
+
+Nothing runs per frame that is not needed per frame: no log, no metric label, no task, no lock; one
+clock reading, plain counters.
 """
 
 import asyncio
@@ -20,10 +22,11 @@ SAMPLE_EVERY: Final = 64
 # How often a session that is finishing looks at what is still due, when nothing happens.
 DUE_POLL_SECONDS: Final = 0.25
 
+
 class Relay:
     """Carries frames between one caller and one line."""
 
-    def __init__(  # noqa: PLR0913 the two ends and what stands between them, each once
+    def __init__(  # noqa: PLR0913, PLR0917 the two ends and what stands between them, each once
         self,
         pool: str,
         stream: CallerStream,

@@ -12,13 +12,14 @@ from typing import Any
 import structlog
 
 from gateway.core import events as out
-from gateway.core.conversation import CONFIG_EVENT_ID, Conversation, TurnTaking
+from gateway.core.conversation import CONFIG_EVENT_ID, Conversation
 from gateway.core.errors import CallerError, GatewayError, Reason, UpstreamError
 from gateway.core.ids import SessionId
 from gateway.core.realtime import session_update
 from gateway.core.session import TABLE, SessionEvent, SessionState
 from gateway.core.template import Template, configuration
 from gateway.core.transitions import step
+from gateway.core.turns import TurnTaking
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.outbox import Outbox
 from gateway.runtime.pool import LeasedLine, WarmPool
@@ -122,18 +123,14 @@ class LiveSession:
     def _wait_seconds(self, pool: WarmPool) -> float:
         return _bounded(self.request.wait_max_ms, pool.wait_max_ms) / 1000
 
-    async def _converse(
-        self, line: LeasedLine, template: Template, session: dict[str, Any]
-    ) -> Ending:
+    async def _converse(self, line: LeasedLine, template: Template, session: dict[str, Any]) -> Ending:
         parts, upstream = self._parts, line.upstream
         self.line, self.upstream_session_id = line, upstream.session_id
         self.conversation = Conversation(TurnTaking.of(session))
         outbox = Outbox(parts.options.outbox_max_bytes)
         key = SessionKey(self.stream.principal.tenant, self.id)
         lanes = Lanes(key, FIRST_EPOCH, parts.store, outbox, parts.encode, parts.options.lanes)
-        relay = Relay(
-            template.name, self.stream, upstream, self.conversation, lanes, outbox, parts.observer
-        )
+        relay = Relay(template.name, self.stream, upstream, self.conversation, lanes, outbox, parts.observer)
         self._step(SessionEvent.UPSTREAM_READY)
         lanes.control(self._opened(line, template))
         works = [lanes.run, relay.write, relay.downlink, lambda: self._watch(relay)]
@@ -204,9 +201,7 @@ class LiveSession:
         if ending.error is not None:
             error = out.ErrorEvent(ending.error.reason, ending.error.message)
         duration_ms = round((self._now() - self.started_at) * 1000)
-        lanes.control(
-            out.Closed(ending.reason, self.conversation.tally.usage, duration_ms, error)
-        )
+        lanes.control(out.Closed(ending.reason, self.conversation.tally.usage, duration_ms, error))
         await lanes.settled(self._parts.options.farewell_seconds)
         await outbox.emptied(self._parts.options.farewell_seconds)
 
@@ -290,7 +285,5 @@ def _steps_to_the_end(ending: Ending) -> tuple[SessionEvent, ...]:
     if isinstance(ending.error, UpstreamError):
         return (SessionEvent.UPSTREAM_LOST, SessionEvent.GAVE_UP)
     if ending.caller_gone:
-        return (
-            SessionEvent.CALLER_LOST, SessionEvent.WINDOW_ELAPSED, SessionEvent.UPSTREAM_CLOSED
-        )
+        return (SessionEvent.CALLER_LOST, SessionEvent.WINDOW_ELAPSED, SessionEvent.UPSTREAM_CLOSED)
     return (SessionEvent.CLOSE_REQUESTED, SessionEvent.UPSTREAM_CLOSED)

@@ -6,6 +6,7 @@ Every event out passes `Outbox.put` and every event in passes `Dialogue.take`: f
 import asyncio
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -23,6 +24,7 @@ GOING_AWAY: Final = 1001
 
 # Shorter waits are slept through: a timer costs more than it gives.
 _SLEEP_MIN_SECONDS: Final = 0.0005
+_CLOSE_ANSWER_SECONDS: Final = 0.5
 
 
 class Connection:
@@ -81,6 +83,7 @@ class Connection:
                 self._dialogue.open()
                 self._created = True
                 await self._read(socket)
+                await self._hang_up(socket)
                 for task in tuple(self._tasks):
                     task.cancel()
         finally:
@@ -88,8 +91,12 @@ class Connection:
 
     async def _read(self, socket: web.WebSocketResponse) -> None:
         async for message in socket:
-            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-                return
+            if message.type is WSMsgType.ERROR:
+                return  # aiohttp has closed with 1002, 1007 or 1009
+            # Behind our close frame everything is read and dropped: closing the wire over unread data resets it, and
+            # the peer may lose what we sent last.
+            if self._outbox.closing:
+                continue
             self._events_in += 1
             try:
                 sent = msgspec.json.decode(message.data)
@@ -99,12 +106,22 @@ class Connection:
                 self._dialogue.take(sent)
             await self._outbox.room()
 
-    async def _deliver(self, socket: web.WebSocketResponse) -> None:
-        """End the connection when told to, or when the peer is gone or reads nothing: a closed socket ends `_read`."""
+    async def _hang_up(self, socket: web.WebSocketResponse) -> None:
+        if self._outbox.closing and self._transport is not None:
+            self._transport.close()  # or aiohttp sends a close frame of its own behind ours
+            return
         try:
-            await self._outbox.deliver(socket)
-        except (ClientConnectionResetError, ConnectionError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_ANSWER_SECONDS):
+                await socket.close()
+        except TimeoutError:
             self.abort()
+
+    async def _deliver(self, socket: web.WebSocketResponse) -> None:
+        """Cut the wire of a peer that reads nothing or does not answer our close frame; that ends `_read`."""
+        with suppress(ClientConnectionResetError, ConnectionError, TimeoutError):
+            await self._outbox.deliver(socket)
+            await asyncio.sleep(_CLOSE_ANSWER_SECONDS)
+        self.abort()
 
     async def _expire(self) -> None:
         await asyncio.sleep(self._options.expire_after_seconds)

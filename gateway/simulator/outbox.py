@@ -23,6 +23,10 @@ class Closing:
     code: int
     reason: str
 
+    def frame(self) -> bytes:
+        """Return the payload of the close frame."""
+        return self.code.to_bytes(2, "big") + self.reason.encode()
+
 
 class Outbox:
     """Events on their way out. `put` never waits; producers call `room` before they make more."""
@@ -49,6 +53,11 @@ class Outbox:
             self._drained.clear()
         self._filled.set()
 
+    @property
+    def closing(self) -> bool:
+        """Whether the close frame is queued or sent."""
+        return self._closing is not None
+
     def close(self, code: int, reason: str) -> None:
         """Close the socket behind what is queued. The first call counts."""
         self._closing = self._closing or Closing(code, reason)
@@ -59,7 +68,10 @@ class Outbox:
         await self._drained.wait()
 
     async def deliver(self, socket: web.WebSocketResponse) -> None:
-        """Write until told to close. Raises TimeoutError if the peer stops reading, ConnectionError if it went."""
+        """Write up to and with the close frame; the peer's answer to that is the reader's business.
+
+        Raises TimeoutError if the peer stops reading, ConnectionError if it went.
+        """
         while True:
             await self._filled.wait()
             while self._pending:
@@ -71,5 +83,6 @@ class Outbox:
                     self._drained.set()
             self._filled.clear()
             if self._closing is not None:
-                await socket.close(code=self._closing.code, message=self._closing.reason.encode())
+                async with asyncio.timeout(_SEND_DEADLINE_SECONDS):
+                    await socket.send_frame(self._closing.frame(), WSMsgType.CLOSE)
                 return

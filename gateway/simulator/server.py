@@ -102,7 +102,11 @@ class Simulator:
             return _refused(404, "invalid_request_error", "model_not_found", message)
         # No offer of compression: audio in base64 gains little and costs the loop a lot.
         socket = web.WebSocketResponse(
-            max_msg_size=_MESSAGE_MAX_BYTES, protocols=("realtime",), compress=False, timeout=_CLOSE_SECONDS
+            max_msg_size=_MESSAGE_MAX_BYTES,
+            protocols=("realtime",),
+            compress=False,
+            autoclose=False,
+            timeout=_CLOSE_SECONDS,
         )
         await socket.prepare(request)
         if "realtime=v1" in request.headers.get("OpenAI-Beta", ""):

@@ -26,6 +26,8 @@ TETHER: Final = Path(__file__).with_name("tether.py")
 POLL_SECONDS: Final = 0.01
 # What the kernel takes for a socket's path, on macOS (Linux: 107).
 SOCKET_PATH_MAX_BYTES: Final = 103
+# `/trunkline-valkey-`, the longest pid, `-`, eight letters, `/s`.
+FOLDER_AND_SOCKET_BYTES: Final = 18 + 10 + 1 + 8 + 2
 LAST_WORDS_BYTES: Final = 2048
 
 log = structlog.get_logger()
@@ -115,7 +117,7 @@ class EmbeddedValkey:
     # Starting.
 
     def _new_folder(self) -> PrivateFolder:
-        parent = self._options.folder or Path(tempfile.gettempdir())
+        parent = self._options.folder or _temporary_folder()
         for path in sweep(parent):
             log.info("embedded_folder_swept", path=str(path))
         return PrivateFolder(parent)
@@ -194,6 +196,13 @@ class EmbeddedValkey:
         # The group, so that on macOS the server goes with the tether that holds it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, sign)
+
+
+def _temporary_folder() -> Path:
+    chosen = Path(tempfile.gettempdir())
+    # Some machines give every job a long path of its own; a socket's name would not fit.
+    fits = len(os.fsencode(chosen)) + FOLDER_AND_SOCKET_BYTES <= SOCKET_PATH_MAX_BYTES
+    return chosen if fits else Path("/tmp")  # noqa: S108 - the folder in it is private
 
 
 def tethered(arguments: list[str]) -> list[str]:

@@ -106,9 +106,7 @@ class RedisStore:
         first = entries[0].seq if entries else 0
         pairs = zip(entries, blobs, strict=True)
         written = [part for entry, blob in pairs for part in (entry.cseq, blob)]
-        await self._run(
-            APPEND, key, (epoch, first, *self._bounds(), *written), size_bytes=size_bytes
-        )
+        await self._run(APPEND, key, (epoch, first, *self._bounds(), *written), size_bytes=size_bytes)
 
     async def finish(self, key: SessionKey, epoch: int) -> None:
         """Delete the session's state, or mark it finished and let it expire after the retention.

@@ -15,9 +15,7 @@ CLOSE_SECONDS: Final = 2.0
 class RealtimeConnection:
     """A line after its configuration was confirmed."""
 
-    def __init__(
-        self, socket: ClientConnection, session_id: str, life_seconds: float | None
-    ) -> None:
+    def __init__(self, socket: ClientConnection, session_id: str, life_seconds: float | None) -> None:
         """Take over an open WebSocket."""
         self.session_id = session_id
         self.life_seconds = life_seconds

@@ -52,9 +52,7 @@ class RealtimeDialer:
         self._tls = ssl.create_default_context()
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
 
-    async def dial(
-        self, line: LineClass, session: dict[str, Any], times: DialTimes
-    ) -> RealtimeConnection:
+    async def dial(self, line: LineClass, session: dict[str, Any], times: DialTimes) -> RealtimeConnection:
         """Open a line of a class and apply `session`. Raises `DialError`, also past the deadline."""
         opened: ClientConnection | None = None
         try:
@@ -66,9 +64,7 @@ class RealtimeDialer:
                 opened.transport.abort()
             if isinstance(error, ConnectionClosed):
                 end = failures.of_close(error)
-                raise DialError(
-                    end.reason, end.message, upstream_code=end.upstream_code
-                ) from None
+                raise DialError(end.reason, end.message, upstream_code=end.upstream_code) from None
             if isinstance(error, WebSocketException | OSError):  # TimeoutError is an OSError
                 raise failures.of_handshake(error) from None
             raise
@@ -149,9 +145,7 @@ async def _expect(connection: ClientConnection, wanted: type[Any]) -> Any:
 
 
 @contextmanager
-def _timed(
-    times: DialTimes, stage: str | None, clock: Callable[[], float] = time.perf_counter
-) -> Any:
+def _timed(times: DialTimes, stage: str | None, clock: Callable[[], float] = time.perf_counter) -> Any:
     began = clock()
     yield
     if stage is not None:

@@ -1,4 +1,4 @@
-"""The dialect of OpenAI's GA Realtime API: address and headers. No beta header: it is refused since May 2026."""
+"""The dialect of OpenAI's GA Realtime API: address and headers. The beta header would be refused."""
 
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -8,11 +8,9 @@ from gateway.upstream.account import Account
 
 def address(line: LineClass) -> str:
     """Return the WebSocket address for a line class."""
-    if line.session_type == "transcription":
-        # A socket opened with `model=` becomes a conversation and refuses to transcribe only.
-        query = {"intent": "transcription"}
-    else:
-        query = {"model": line.model}
+    # A socket opened with `model=` becomes a conversation and refuses to transcribe only.
+    transcribes = line.session_type == "transcription"
+    query = {"intent": "transcription"} if transcribes else {"model": line.model}
     return urlunsplit(urlsplit(line.url)._replace(query=urlencode(query)))
 
 

@@ -143,6 +143,32 @@ async def test_an_expired_session_is_told_and_closed() -> None:
         assert await close_of(peer) == (1001, "Your session hit the maximum duration of 60 minutes.")
 
 
+async def test_a_caller_who_goes_on_talking_is_told_of_the_end_as_well() -> None:
+    append = {"type": "input_audio_buffer.append", "audio": pybase64.b64encode(bytes(9_600)).decode()}
+
+    async def talk(peer: aiohttp.ClientWebSocketResponse) -> None:
+        with contextlib.suppress(ConnectionError):
+            while not peer.closed:
+                await peer.send_json(append)
+                await asyncio.sleep(0)
+
+    async with called(expire_after_seconds=0.2) as peer:
+        talking = asyncio.create_task(talk(peer))
+        assert (await until(peer, "error"))[-1]["error"]["code"] == "session_expired"
+        assert (await close_of(peer))[0] == 1001
+        await talking
+
+
+async def test_a_message_beyond_the_limit_ends_its_session_only() -> None:
+    async with simulator() as (running, http), dial(running, http) as other:
+        async with dial(running, http) as peer:
+            with contextlib.suppress(ConnectionError):
+                await peer.send_str(" " * (33 * 1024 * 1024))
+            await until_closed(running, http)
+        await other.send_json(GREETING)
+        await until(other, "response.done")
+
+
 async def test_broken_json_is_refused_and_the_session_goes_on() -> None:
     async with called() as peer:
         await until(peer, "session.created")

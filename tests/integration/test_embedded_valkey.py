@@ -5,8 +5,9 @@ import os
 import signal
 import stat
 import sys
+import tempfile
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -91,6 +92,13 @@ async def parent(loop: str, folder: Path, work: str) -> AsyncIterator[Parent]:
         await process.wait()
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Give a folder whose name leaves room for a socket's; pytest's own can be too long."""
+    with tempfile.TemporaryDirectory(prefix="tk", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -118,50 +126,58 @@ on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="look
 both_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 
-async def test_it_answers_on_a_private_socket_and_on_nothing_else(tmp_path: Path) -> None:
-    async with EmbeddedValkey(EmbeddedOptions(folder=tmp_path)) as server:
+async def test_a_long_temporary_folder_is_not_used(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = short / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    async with EmbeddedValkey() as server:
+        assert server.url.startswith("unix:///tmp/trunkline-valkey-")
+
+
+async def test_it_answers_on_a_private_socket_and_on_nothing_else(short: Path) -> None:
+    async with EmbeddedValkey(EmbeddedOptions(folder=short)) as server:
         async with Redis.from_url(server.url) as raw:
             assert (await raw.config_get("port"))["port"] == "0"
             assert (await raw.config_get("save"))["save"] == ""
             assert (await raw.config_get("appendonly"))["appendonly"] == "no"
             assert (await raw.config_get("maxmemory-policy"))["maxmemory-policy"] == "noeviction"
             await raw.set("key", "value")
-        (name,) = names_in(tmp_path)
-        assert stat.S_IMODE((tmp_path / name).lstat().st_mode) == 0o700
-        assert names_in(tmp_path / name) == {"s", "log", "lock"}
+        (name,) = names_in(short)
+        assert stat.S_IMODE((short / name).lstat().st_mode) == 0o700
+        assert names_in(short / name) == {"s", "log", "lock"}
 
 
 @on_linux
-async def test_its_environment_is_empty(tmp_path: Path) -> None:
-    async with EmbeddedValkey(EmbeddedOptions(folder=tmp_path)) as server:
+async def test_its_environment_is_empty(short: Path) -> None:
+    async with EmbeddedValkey(EmbeddedOptions(folder=short)) as server:
         assert environment_of(server.pid) == b""
 
 
-async def test_nothing_is_left_after_stop(tmp_path: Path) -> None:
-    server = EmbeddedValkey(EmbeddedOptions(folder=tmp_path))
+async def test_nothing_is_left_after_stop(short: Path) -> None:
+    server = EmbeddedValkey(EmbeddedOptions(folder=short))
     await server.start()
     pid = server.pid
     await server.stop()
     # Not even a zombie.
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert names_in(tmp_path) == set()
+    assert names_in(short) == set()
     await server.stop()
 
 
-async def test_a_frozen_server_is_stopped_by_force(tmp_path: Path) -> None:
-    server = EmbeddedValkey(EmbeddedOptions(folder=tmp_path, stop_seconds=0.1))
+async def test_a_frozen_server_is_stopped_by_force(short: Path) -> None:
+    server = EmbeddedValkey(EmbeddedOptions(folder=short, stop_seconds=0.1))
     await server.start()
     pid = server.pid
     os.kill(pid, signal.SIGSTOP)
     await server.stop()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert names_in(tmp_path) == set()
+    assert names_in(short) == set()
 
 
-async def test_two_servers_stand_beside_each_other(tmp_path: Path) -> None:
-    options = EmbeddedOptions(folder=tmp_path)
+async def test_two_servers_stand_beside_each_other(short: Path) -> None:
+    options = EmbeddedOptions(folder=short)
     async with EmbeddedValkey(options) as one, EmbeddedValkey(options) as other:
         assert one.url != other.url
         async with Redis.from_url(one.url) as first, Redis.from_url(other.url) as second:
@@ -173,8 +189,8 @@ async def test_two_servers_stand_beside_each_other(tmp_path: Path) -> None:
             assert await second.ping()
 
 
-async def test_it_starts_again_at_the_same_address_after_it_died(tmp_path: Path) -> None:
-    async with EmbeddedValkey(EmbeddedOptions(folder=tmp_path)) as server:
+async def test_it_starts_again_at_the_same_address_after_it_died(short: Path) -> None:
+    async with EmbeddedValkey(EmbeddedOptions(folder=short)) as server:
         url, pid = server.url, server.pid
         os.kill(pid, signal.SIGKILL)
         async with asyncio.timeout(5):
@@ -184,23 +200,23 @@ async def test_it_starts_again_at_the_same_address_after_it_died(tmp_path: Path)
         assert server.pid != pid
 
 
-async def test_a_server_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
-    server = EmbeddedValkey(EmbeddedOptions(folder=tmp_path, memory_max_bytes=-1))
+async def test_a_server_that_cannot_start_says_why_and_leaves_nothing(short: Path) -> None:
+    server = EmbeddedValkey(EmbeddedOptions(folder=short, memory_max_bytes=-1))
     with pytest.raises(StoreError, match=r"ended at once; it said: (?s:.*)maxmemory"):
         await server.start()
-    assert names_in(tmp_path) == set()
+    assert names_in(short) == set()
 
 
-async def test_a_server_that_is_not_ready_in_time_is_put_away(tmp_path: Path) -> None:
-    server = EmbeddedValkey(EmbeddedOptions(folder=tmp_path, ready_seconds=0))
+async def test_a_server_that_is_not_ready_in_time_is_put_away(short: Path) -> None:
+    server = EmbeddedValkey(EmbeddedOptions(folder=short, ready_seconds=0))
     with pytest.raises(StoreError, match="did not answer within 0 s"):
         await server.start()
     assert not server.running
-    assert names_in(tmp_path) == set()
+    assert names_in(short) == set()
 
 
-async def test_a_path_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
-    deep = tmp_path / ("x" * 100)
+async def test_a_path_too_long_for_a_socket_is_named(short: Path) -> None:
+    deep = short / ("x" * 100)
     deep.mkdir()
     with pytest.raises(StoreError, match="socket is too long"):
         await EmbeddedValkey(EmbeddedOptions(folder=deep)).start()
@@ -209,37 +225,35 @@ async def test_a_path_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
 
 @on_linux
 @both_loops
-async def test_it_dies_with_a_killed_parent_and_the_next_start_sweeps(
-    tmp_path: Path, loop: str
-) -> None:
-    async with parent(loop, tmp_path, WAIT_FOR_EVER) as gateway:
+async def test_it_dies_with_a_killed_parent_and_the_next_start_sweeps(short: Path, loop: str) -> None:
+    async with parent(loop, short, WAIT_FOR_EVER) as gateway:
         pid = int(await gateway.line())
         assert not is_gone(pid)
         gateway.process.kill()
         await gateway.process.wait()
         await gone(pid)
-    assert len(names_in(tmp_path)) == 1
-    async with EmbeddedValkey(EmbeddedOptions(folder=tmp_path)):
-        assert len(names_in(tmp_path)) == 1
-    assert names_in(tmp_path) == set()
+    assert len(names_in(short)) == 1
+    async with EmbeddedValkey(EmbeddedOptions(folder=short)):
+        assert len(names_in(short)) == 1
+    assert names_in(short) == set()
 
 
 @on_linux
-async def test_it_outlives_every_thread_of_its_parent_but_the_loop_s(tmp_path: Path) -> None:
+async def test_it_outlives_every_thread_of_its_parent_but_the_loop_s(short: Path) -> None:
     async def lives(loop: str) -> None:
-        async with parent(loop, tmp_path, WORK_FOR_TWO_SECONDS) as gateway:
+        async with parent(loop, short, WORK_FOR_TWO_SECONDS) as gateway:
             pid = int(await gateway.line())
             assert await gateway.line() == "+PONG"
             assert await gateway.process.wait() == 0
             assert is_gone(pid)
 
     await asyncio.gather(lives("asyncio"), lives("uvloop"))
-    assert names_in(tmp_path) == set()
+    assert names_in(short) == set()
 
 
 @both_loops
-async def test_ctrl_c_leaves_it_to_the_drain(tmp_path: Path, loop: str) -> None:
-    async with parent(loop, tmp_path, PING_AFTER_CTRL_C) as gateway:
+async def test_ctrl_c_leaves_it_to_the_drain(short: Path, loop: str) -> None:
+    async with parent(loop, short, PING_AFTER_CTRL_C) as gateway:
         await gateway.line()
         assert await gateway.line() == "ready"
         # What a terminal does: the signal goes to the whole group.
@@ -247,11 +261,11 @@ async def test_ctrl_c_leaves_it_to_the_drain(tmp_path: Path, loop: str) -> None:
         assert await gateway.line() == "+PONG"
         async with asyncio.timeout(5):
             assert await gateway.process.wait() == 0
-    assert names_in(tmp_path) == set()
+    assert names_in(short) == set()
 
 
-async def test_a_tether_whose_parent_is_gone_already_starts_nothing(tmp_path: Path) -> None:
-    started = tmp_path / "started"
+async def test_a_tether_whose_parent_is_gone_already_starts_nothing(short: Path) -> None:
+    started = short / "started"
     tether = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", str(TETHER), "1", "/usr/bin/touch", str(started))
     )
@@ -261,7 +275,7 @@ async def test_a_tether_whose_parent_is_gone_already_starts_nothing(tmp_path: Pa
 
 
 @on_linux
-async def test_where_the_kernel_does_not_help_the_tether_watches(tmp_path: Path) -> None:
+async def test_where_the_kernel_does_not_help_the_tether_watches(short: Path) -> None:
     elsewhere = f"""
 import os, runpy, subprocess, sys
 code = "import sys, runpy; sys.platform = 'darwin'; sys.argv = sys.argv[1:]; " \
@@ -279,7 +293,7 @@ subprocess.run([sys.executable, "-I", "-S", "-c", code, {str(TETHER)!r}, str(os.
     await gone(pid)
 
 
-async def test_a_watching_tether_passes_the_end_on(tmp_path: Path) -> None:
+async def test_a_watching_tether_passes_the_end_on(short: Path) -> None:
     code = (
         "import sys, runpy; sys.platform = 'darwin'; sys.argv = sys.argv[1:]; "
         "runpy.run_path(sys.argv[0], run_name='__main__')"

@@ -171,9 +171,7 @@ async def test_one_broken_record_does_not_take_the_store_away(
     assert not store.degraded
 
 
-async def test_a_cut_connection_is_replaced(
-    server: EmbeddedValkey, store: RedisStore, seen: Seen
-) -> None:
+async def test_a_cut_connection_is_replaced(server: EmbeddedValkey, store: RedisStore, seen: Seen) -> None:
     async with Redis.from_url(server.url) as raw:
         await raw.client_kill_filter(_type="normal", skipme=True)
     with pytest.raises(StoreError):

@@ -102,9 +102,7 @@ async def test_cancelled_callers_never_get_each_other_s_answers(server: Embedded
         async def talk(number: int) -> None:
             payload = f"session {number}".encode()
             for seq in range(1, 20):
-                writing = asyncio.create_task(
-                    store.append(session(number), 1, [LogEntry(seq, payload)])
-                )
+                writing = asyncio.create_task(store.append(session(number), 1, [LogEntry(seq, payload)]))
                 for _ in range(rng.randrange(4)):
                     await asyncio.sleep(0)
                 if rng.random() < 0.5:
@@ -122,9 +120,7 @@ async def test_cancelled_callers_never_get_each_other_s_answers(server: Embedded
 async def test_stopping_leaves_nobody_waiting_and_no_connection(server: EmbeddedValkey) -> None:
     store = RedisStore(RedisOptions(url=server.url), SealingKeys.of_this_process())
     await store.start()
-    waiting = [
-        asyncio.create_task(store.append(session(n), 1, [LogEntry(1, b"x")])) for n in range(9)
-    ]
+    waiting = [asyncio.create_task(store.append(session(n), 1, [LogEntry(1, b"x")])) for n in range(9)]
     await asyncio.sleep(0)
     await store.stop()
     for outcome in await asyncio.gather(*waiting, return_exceptions=True):

@@ -102,9 +102,7 @@ class ScriptedGateway(
         self, request: lease_pb2.AcquireRequest, context: grpc.ServicerContext
     ) -> lease_pb2.AcquireResponse:
         self._note(context)
-        return lease_pb2.AcquireResponse(
-            lease_token=request.template, ttl_seconds=request.ttl_seconds
-        )
+        return lease_pb2.AcquireResponse(lease_token=request.template, ttl_seconds=request.ttl_seconds)
 
     def Release(  # noqa: N802
         self, request: lease_pb2.ReleaseRequest, context: grpc.ServicerContext

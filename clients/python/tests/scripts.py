@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Answers = Iterator[ConverseResponse]
 
+SILENCE_BYTES = 48_000
 NUMBERS = PoolNumbers(scope="pool", pool="default", total=16, leased=16, waiting=50)
 
 
@@ -64,9 +65,7 @@ def _answer(seq: int) -> Answers:
     yield ConverseResponse(response_created=ResponseCreated(response_id="r1"), after_seq=seq)
     yield ConverseResponse(transcript_delta=TranscriptDelta(delta="hi"), after_seq=seq)
     for position in range(3):
-        yield ConverseResponse(
-            audio=OutputAudio(data=bytes([position]), position=position), after_seq=seq
-        )
+        yield ConverseResponse(audio=OutputAudio(data=bytes([position]), position=position), after_seq=seq)
     yield ConverseResponse(item_done=ItemDone(item_id="i1", type="message"), seq=seq + 1)
     yield ConverseResponse(response_done=ResponseDone(response_id="r1"), seq=seq + 2)
 
@@ -144,6 +143,23 @@ def last_words(conversation: "Conversation") -> Answers:
     for position in range(20):
         yield ConverseResponse(audio=OutputAudio(data=bytes(1000), position=position))
     yield ConverseResponse(closed=Closed(reason=CLOSED_REASON_IDLE), seq=2)
+
+
+def answers_speech(conversation: "Conversation") -> Answers:
+    """Says back what was said, as soon as a whole second of silence has followed it."""
+    said = bytearray()
+    answered = False
+    for request in conversation:
+        if request.HasField("open"):
+            yield opened()
+        elif request.HasField("bye"):
+            yield goodbye(request, 3)
+            return
+        said += request.audio
+        if not answered and said.endswith(bytes(SILENCE_BYTES)):
+            answered = True
+            yield ConverseResponse(audio=OutputAudio(data=bytes(said[:-SILENCE_BYTES])))
+            yield ConverseResponse(response_done=ResponseDone(), seq=2)
 
 
 def silent(conversation: "Conversation") -> Answers:

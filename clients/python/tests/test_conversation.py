@@ -162,9 +162,7 @@ async def test_controls_are_numbered_and_say_what_was_asked(connect: Connect) ->
                 await session.send_text("Rules.", role="system", item_id="i0"),
                 await session.commit(),
                 await session.clear(),
-                await session.create_response(
-                    instructions="Sing.", text_only=True, metadata={"a": "b"}
-                ),
+                await session.create_response(instructions="Sing.", text_only=True, metadata={"a": "b"}),
                 await session.cancel("r1"),
                 await session.truncate("i1", 1500),
                 await session.send_tool_result("call1", "{}", create_response=False),
@@ -227,12 +225,12 @@ async def test_sessions_of_one_client_do_not_touch_each_other(connect: Connect) 
             await second.send_audio(b"2")
             await first.end_input()
             await second.end_input()
-            assert [
-                event.data for event in await events_of(second) if isinstance(event, OutputAudio)
-            ] == [b"2"]
-            assert [
-                event.data for event in await events_of(first) if isinstance(event, OutputAudio)
-            ] == [b"1"]
+            assert [event.data for event in await events_of(second) if isinstance(event, OutputAudio)] == [
+                b"2"
+            ]
+            assert [event.data for event in await events_of(first) if isinstance(event, OutputAudio)] == [
+                b"1"
+            ]
 
 
 async def test_many_may_send_at_once(connect: Connect) -> None:

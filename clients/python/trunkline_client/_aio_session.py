@@ -110,9 +110,7 @@ class AsyncSession(AsyncIterator[Event]):
         """Cut an answer at the milliseconds that were heard."""
         return await self._send_control(_requests.truncate(item_id, audio_end_ms, content_index))
 
-    async def send_tool_result(
-        self, call_id: str, output: str, *, create_response: bool = True
-    ) -> int:
+    async def send_tool_result(self, call_id: str, output: str, *, create_response: bool = True) -> int:
         """Answer one `ToolCall`, and ask for an answer."""
         control = _requests.tool_result(call_id, output, create_response=create_response)
         return await self._send_control(control)
@@ -249,7 +247,7 @@ class AsyncSession(AsyncIterator[Event]):
 
     async def _ending(self) -> TrunklineError:
         """Return what ended the stream. Its status comes behind events, which may lack room."""
-        self._inbox.lift_bound()
+
         if self._receiving is not None:
             await asyncio.wait({self._receiving}, timeout=self._options.close_timeout_seconds)
         return self._core.failure or refusal("NOT_OPEN", "the gateway has ended the session")

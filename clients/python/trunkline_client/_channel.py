@@ -29,7 +29,7 @@ def channel_arguments(address: str, options: ConnectionOptions) -> ChannelArgume
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", options.lookahead_bytes),
         ("grpc.initial_reconnect_backoff_ms", options.initial_reconnect_backoff_ms),
-        ("grpc.min_reconnect_backoff_ms", options.min_reconnect_backoff_ms),
+        ("grpc.min_reconnect_backoff_ms", options.connect_timeout_ms),
         ("grpc.max_reconnect_backoff_ms", options.max_reconnect_backoff_ms),
         ("grpc.max_receive_message_length", options.receive_message_max_bytes),
         # A conversation cannot be sent twice behind the caller's back.
@@ -96,7 +96,5 @@ def authorization(token: str) -> tuple[tuple[str, str], ...]:
         return ()
     # gRPC would refuse it too, but with the whole header in its message.
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError(
-            "the token holds characters that a header cannot carry (a newline at its end?)"
-        )
+        raise ValueError("the token holds characters that a header cannot carry (a newline at its end?)")
     return (("authorization", f"Bearer {token}"),)

@@ -124,17 +124,13 @@ def cancel(response_id: str) -> Control:
 def truncate(item_id: str, audio_end_ms: int, content_index: int) -> Control:
     """Cut an answer at what was heard."""
     return Control(
-        truncate=TruncateItem(
-            item_id=item_id, audio_end_ms=audio_end_ms, content_index=content_index
-        )
+        truncate=TruncateItem(item_id=item_id, audio_end_ms=audio_end_ms, content_index=content_index)
     )
 
 
 def tool_result(call_id: str, output: str, *, create_response: bool) -> Control:
     """Answer one tool call."""
-    return Control(
-        tool_result=ToolResult(call_id=call_id, output=output, create_response=create_response)
-    )
+    return Control(tool_result=ToolResult(call_id=call_id, output=output, create_response=create_response))
 
 
 def update(overrides: SessionOverrides) -> Control:

@@ -128,9 +128,7 @@ class SessionCore:
             raise self._not_open()
         # Checked here because the gateway would end the whole session for it.
         if 0 < self._message_max_bytes < size_bytes:
-            message = (
-                f"{size_bytes} bytes in one message; opened.limits allows {self._message_max_bytes}"
-            )
+            message = f"{size_bytes} bytes in one message; opened.limits allows {self._message_max_bytes}"
             raise refusal("MESSAGE_TOO_LARGE", message)
 
     def _not_open(self) -> TrunklineError:
@@ -167,9 +165,7 @@ class SessionCore:
     def _kind(self, response: ConverseResponse) -> str | None:
         if response.seq:
             if response.seq <= self.last_seq:
-                raise refusal(
-                    "INTERNAL", f"the gateway sent seq {response.seq} after {self.last_seq}"
-                )
+                raise refusal("INTERNAL", f"the gateway sent seq {response.seq} after {self.last_seq}")
             self.last_seq = response.seq
         # None is also what a message of a newer contract looks like.
         return response.WhichOneof("message")

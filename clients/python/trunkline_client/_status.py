@@ -72,9 +72,7 @@ def _entry(code: StatusCode, info: ErrorInfo | None) -> tuple[str, ReasonEntry]:
     word, family = _BARE.get(code, (code.name, CallerError))
     ours = info is not None and info.domain == _DOMAIN
     # A newer gateway may give a reason that this client does not know: the code decides then.
-    bare = ReasonEntry(
-        family, code, retryable=code is StatusCode.UNAVAILABLE or word == "TIMED_OUT"
-    )
+    bare = ReasonEntry(family, code, retryable=code is StatusCode.UNAVAILABLE or word == "TIMED_OUT")
     if ours and info is not None:
         return info.reason, REASONS.get(info.reason, bare)
     return word, bare

@@ -199,9 +199,7 @@ class Session(Iterator[Event]):
     def _receive_opening(self, call: ConverseCall) -> None:
         response = self._receive(call)
         if response is None:
-            raise self._core.failure or refusal(
-                "NOT_OPEN", "the session was closed while it opened"
-            )
+            raise self._core.failure or refusal("NOT_OPEN", "the session was closed while it opened")
         with self._changed:
             message = self._core.receive_opening(response)
         if isinstance(message, Queued) and self._on_queued is not None:

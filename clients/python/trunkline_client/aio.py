@@ -44,9 +44,7 @@ class AsyncClient:
     is none, TIMED_OUT after its deadline, NOT_OPEN outside of the block.
     """
 
-    def __init__(
-        self, address: str, *, token: str = "", options: ConnectionOptions = _DEFAULTS
-    ) -> None:
+    def __init__(self, address: str, *, token: str = "", options: ConnectionOptions = _DEFAULTS) -> None:
         """Prepare; nothing is sent. Raises ValueError for plaintext to another machine."""
         self._address = address
         self._options = options

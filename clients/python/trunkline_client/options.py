@@ -49,6 +49,9 @@ class ConnectionOptions:
     keepalive_timeout_ms: int = 5_000
     ping_timeout_ms: int = 5_000
     lookahead_bytes: int = 16_384
+    # How long one attempt to connect may take, TLS included. gRPC calls it
+    # `min_reconnect_backoff_ms`, but it does not slow reconnecting: measured, 100 ms refuses every
+    # gateway that is 100 ms away.
+    connect_timeout_ms: int = 5_000
     initial_reconnect_backoff_ms: int = 100
-    min_reconnect_backoff_ms: int = 100
     max_reconnect_backoff_ms: int = 2_000

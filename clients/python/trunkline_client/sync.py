@@ -44,9 +44,7 @@ class Client:
     is none, TIMED_OUT after its deadline, NOT_OPEN outside of the block.
     """
 
-    def __init__(
-        self, address: str, *, token: str = "", options: ConnectionOptions = _DEFAULTS
-    ) -> None:
+    def __init__(self, address: str, *, token: str = "", options: ConnectionOptions = _DEFAULTS) -> None:
         """Prepare; nothing is sent. Raises ValueError for plaintext to another machine."""
         self._address = address
         self._options = options
@@ -188,9 +186,7 @@ class Client:
 
     def _converse(self, requests: Iterator[ConverseRequest]) -> ConverseCall:
         stub = SessionServiceStub(self._open_channel())
-        return stub.Converse(
-            requests, timeout=self._options.session_timeout_seconds, metadata=self._metadata
-        )
+        return stub.Converse(requests, timeout=self._options.session_timeout_seconds, metadata=self._metadata)
 
     def _ask(
         self,

@@ -33,9 +33,7 @@ def sealer() -> RecordSealer:
     st.integers(1, 2**53),
     st.text(max_size=8),
 )
-def test_what_was_sealed_comes_back(
-    payload: bytes, cseq: int, seq: int, epoch: int, name: str
-) -> None:
+def test_what_was_sealed_comes_back(payload: bytes, cseq: int, seq: int, epoch: int, name: str) -> None:
     sealer = RecordSealer(SealingKeys([key_of(1)]))
     key, entry = SessionKey(name, name), LogEntry(seq, payload, cseq)
     assert sealer.open(key, epoch, seq, sealer.seal(key, epoch, entry)) == entry
@@ -99,9 +97,7 @@ def test_a_new_key_seals_and_the_old_one_still_opens() -> None:
     both = RecordSealer(SealingKeys([key_of(2, "new"), key_of(1, "old")]))
     assert both.open(KEY, EPOCH, 7, old) == ENTRY
     with pytest.raises(KeyUnknownError):
-        RecordSealer(SealingKeys([key_of(1, "old")])).open(
-            KEY, EPOCH, 7, both.seal(KEY, EPOCH, ENTRY)
-        )
+        RecordSealer(SealingKeys([key_of(1, "old")])).open(KEY, EPOCH, 7, both.seal(KEY, EPOCH, ENTRY))
 
 
 def test_another_key_of_the_same_id_opens_nothing(sealer: RecordSealer) -> None:

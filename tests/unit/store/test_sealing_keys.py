@@ -70,9 +70,7 @@ def test_a_key_id_is_a_short_plain_word(key_id: str) -> None:
         DataKey(key_id, MATERIAL)
 
 
-@pytest.mark.parametrize(
-    "holder", [DataKey("k1", MATERIAL), SealingKeys([DataKey("k1", MATERIAL)])]
-)
+@pytest.mark.parametrize("holder", [DataKey("k1", MATERIAL), SealingKeys([DataKey("k1", MATERIAL)])])
 def test_keys_never_show_themselves(holder: object) -> None:
     shown = f"{holder!r}{holder}{[holder]}{holder!a}".encode("latin-1")
     assert not set(shown) & set(MATERIAL)

@@ -1,0 +1,82 @@
+# `make help` lists the targets. PYTHON names another interpreter (3.11 or newer).
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+OURS := -e ./proto -e . -e ./clients/python
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate \
+	--no-emit-package trunkline-proto --no-emit-package trunkline-client
+REAL ?=
+# protoc finds its plugins on PATH.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help demo test check check-format dev proto check-proto architecture heavy lock format clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
+		while IFS='|' read -r name text; do printf '  %-14s %s\n' "$$name" "$$text"; done
+
+demo: .venv/runtime.stamp ## make calls over warm and cold lines; results in output/ (REAL=1: the real API)
+	@$(BIN)/trunkline demo $(if $(REAL),--real)
+
+test: .venv/dev.stamp ## run the tests
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not heavy"
+
+heavy: .venv/dev.stamp ## run the tests that take their time
+	@$(BIN)/python -m pytest -q -m heavy --timeout 300
+
+check: check-format check-proto architecture ## lint, types, architecture, proto
+
+check-format: .venv/dev.stamp
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy gateway clients/python/trunkline_client tests clients/python/tests
+	@$(BIN)/shellcheck .ci/run
+
+architecture: .venv/dev.stamp
+	@$(BIN)/lint-imports
+
+check-proto: .venv/dev.stamp
+	@cd proto && buf lint && buf format --diff --exit-code && buf breaking --against released.binpb
+	@$(BIN)/python tests/support/fresh_proto.py
+
+dev: .venv/runtime.stamp ## run a simulator and a gateway on it; Ctrl-C stops both
+	@$(BIN)/trunkline dev
+
+proto: .venv/dev.stamp ## generate the Python copy of the contract again
+	@cd proto && buf format -w && $(CURDIR)/$(BIN)/python ../tests/support/fresh_proto.py --write
+
+format: .venv/dev.stamp ## format the code
+	@$(BIN)/ruff check --fix-only --quiet
+	@$(BIN)/ruff format --quiet
+
+lock: .venv/bootstrap.stamp ## resolve the dependencies again
+	@$(COMPILE) pyproject.toml --extra tools --group build --upgrade -o requirements.txt
+	@$(COMPILE) pyproject.toml --extra tools --group build --group dev -c requirements.txt -o requirements-dev.txt
+
+clean: ## remove what the targets made
+	@rm -rf .venv output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# The environment. Hashes and editables cannot stand in one call, so ours come last.
+
+.venv/bootstrap.stamp: requirements-bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+		{ echo "python3 cannot make an environment here; on Debian: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.venv/runtime.stamp: .venv/bootstrap.stamp requirements.txt pyproject.toml proto/pyproject.toml clients/python/pyproject.toml
+	@echo "installing into .venv …"
+	@$(INSTALL) --require-hashes -r requirements.txt
+	@$(INSTALL) --no-deps --no-build-isolation $(OURS)
+	@touch $@
+
+.venv/dev.stamp: .venv/bootstrap.stamp requirements-dev.txt pyproject.toml proto/pyproject.toml clients/python/pyproject.toml
+	@echo "installing into .venv …"
+	@$(INSTALL) --require-hashes -r requirements-dev.txt
+	@$(INSTALL) --no-deps --no-build-isolation $(OURS)
+	@touch $@ .venv/runtime.stamp
