@@ -163,7 +163,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except typer.TyperException as error:
-        error.show()
+        print(f"trunkline: {error.format_message()} (see trunkline --help)", file=sys.stderr)
         sys.exit(error.exit_code)
     except CommandError as error:
         print(f"trunkline: {error}", file=sys.stderr)

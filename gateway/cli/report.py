@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from gateway.cli.figures import Call
+from gateway.cli.call import SPEECH, TEXT
+from gateway.cli.figures import Call, percentile
 
 # What the product is held to, in milliseconds.
 TARGETS: Final = {"open_ms": 1000, "first_audio_ms": 1000, "response_ms": 5000}
@@ -15,6 +16,7 @@ TITLES: Final = {
     "first_audio_ms": "first audio",
     "response_ms": "complete response",
 }
+_MARKERS: Final = {TEXT: "o", SPEECH: "^"}
 _COLOURS: Final = {"warm": "#1b7f5a", "cold": "#4063a8"}
 
 
@@ -42,15 +44,14 @@ def plot(groups: Mapping[str, Sequence[Call]], path: Path) -> None:
     # Imported here: the other verbs need no plotting library, and it takes a second to load.
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
-    from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: PLC0415
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(TITLES))
     for axis, (key, title) in zip(axes, TITLES.items(), strict=True):
         for place, (name, calls) in enumerate(groups.items()):
-            values = [getattr(call, key) for call in calls if getattr(call, key) is not None]
-            _dots(axis, place, values, _COLOURS.get(name, "#555555"))
+            _dots(axis, place, calls, key, _COLOURS.get(name, "#555555"))
         axis.axhline(TARGETS[key], color="#b03a2e", linestyle="--", linewidth=1)
         axis.annotate(
             f"target {TARGETS[key]:,} ms",
@@ -64,23 +65,27 @@ def plot(groups: Mapping[str, Sequence[Call]], path: Path) -> None:
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
         axis.set_xlim(-0.6, len(groups) - 0.4)
         axis.set_xticks(range(len(groups)), [f"{n}\n(n = {len(c)})" for n, c in groups.items()])
         axis.set_title(title)
         axis.grid(axis="y", color="#dddddd", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("milliseconds (log)")
-    figure.suptitle("Calls over warm lines and over cold ones: each dot a call, the bar the median")
+    figure.suptitle("Calls over warm lines and over cold ones: ● by text, ▲ by speech, the bar the median")
     figure.savefig(path, dpi=130)
 
 
-def _dots(axis: Any, place: int, values: Sequence[float], colour: str) -> None:
-    if not values:
+def _dots(axis: Any, place: int, calls: Sequence[Call], key: str, colour: str) -> None:
+    known = [(call.kind, getattr(call, key)) for call in calls if getattr(call, key) is not None]
+    if not known:
         return
-    spread = [place + ((index % 7) - 3) * 0.05 for index in range(len(values))]
-    axis.scatter(spread, values, s=18, color=colour, alpha=0.65, linewidths=0)
-    median = sorted(values)[(len(values) - 1) // 2]
-    axis.plot([place - 0.28, place + 0.28], [median, median], color=colour, linewidth=2.5)
+    for kind, marker in _MARKERS.items():
+        values = [value for each, value in known if each == kind]
+        spread = [place + ((index % 7) - 3) * 0.05 for index in range(len(values))]
+        axis.scatter(spread, values, s=20, marker=marker, color=colour, alpha=0.65, linewidths=0)
+    middle = percentile(sorted(value for _, value in known), 0.5)
+    axis.plot([place - 0.28, place + 0.28], [middle, middle], color=colour, linewidth=2.5)
     axis.annotate(
-        f"{median:,.1f}", (place + 0.3, median), fontsize=9, color=colour, va="center", clip_on=False
+        f"{middle:,.1f}", (place + 0.3, middle), fontsize=9, color=colour, va="center", clip_on=False
     )

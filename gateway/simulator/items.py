@@ -93,7 +93,12 @@ def item_from_client(sent: object, path: str, input_format: AudioFormat) -> Item
             return _function_call(item_id, sent["name"], call_id, sent["arguments"])
         case _:
             call_id = _call_id(sent["call_id"], path)
-            wire = {"id": item_id, "type": "function_call_output", "call_id": call_id, "output": sent["output"]}
+            wire = {
+                "id": item_id,
+                "type": "function_call_output",
+                "call_id": call_id,
+                "output": sent["output"],
+            }
             return Item(wire, sent["output"])
 
 
@@ -133,7 +138,12 @@ def _message(item_id: str, sent: Mapping[str, Any], path: str, input_format: Aud
     words = (part.get("text") or part.get("transcript") or "" for part in sent["content"])
     audio = [part["audio"] for part in sent["content"] if part["type"] == "input_audio"]
     images = sum(part["type"] == "input_image" for part in sent["content"])
-    return Item(wire, " ".join(filter(None, words)), sum(_audio_ms(each, path, input_format) for each in audio), images)
+    return Item(
+        wire,
+        " ".join(filter(None, words)),
+        sum(_audio_ms(each, path, input_format) for each in audio),
+        images,
+    )
 
 
 def _shown(part: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,9 @@ class Written:
 
     def open(self, ids: dict[str, Any]) -> list[Event]:
         """Return the empty part."""
-        return [event("response.content_part.added", **ids, content_index=0, part={"type": "text", "text": ""})]
+        return [
+            event("response.content_part.added", **ids, content_index=0, part={"type": "text", "text": ""})
+        ]
 
     def beats(self, ids: dict[str, Any]) -> Iterator[Beat]:
         """Write a word at a time."""
@@ -91,7 +93,12 @@ class Written:
         """Repeat the whole text, twice."""
         return [
             event("response.output_text.done", **ids, content_index=0, text=self._text),
-            event("response.content_part.done", **ids, content_index=0, part={"type": "text", "text": self._text}),
+            event(
+                "response.content_part.done",
+                **ids,
+                content_index=0,
+                part={"type": "text", "text": self._text},
+            ),
         ]
 
     @property
@@ -130,12 +137,21 @@ class Spoken:
 
     def item(self, status: str) -> Item:
         """Return the item so far."""
-        content = [] if status == "in_progress" else [{"type": "output_audio", "transcript": self._transcript}]
+        content = (
+            [] if status == "in_progress" else [{"type": "output_audio", "transcript": self._transcript}]
+        )
         return Item(_message(self._id, status, content), self._transcript, self._audio_ms)
 
     def open(self, ids: dict[str, Any]) -> list[Event]:
         """Return the empty part."""
-        return [event("response.content_part.added", **ids, content_index=0, part={"type": "audio", "transcript": ""})]
+        return [
+            event(
+                "response.content_part.added",
+                **ids,
+                content_index=0,
+                part={"type": "audio", "transcript": ""},
+            )
+        ]
 
     def beats(self, ids: dict[str, Any]) -> Iterator[Beat]:
         """Speak a piece at a time, the words of it a little earlier."""
@@ -146,14 +162,18 @@ class Spoken:
             if index == len(self._chunks) - 1:
                 due = len(self._words)
             words, told = self._words[told:due], due
-            yield Beat(index * AUDIO_DELTA_MS, partial(self._speak, {**ids, "content_index": 0}, words, chunk))
+            yield Beat(
+                index * AUDIO_DELTA_MS, partial(self._speak, {**ids, "content_index": 0}, words, chunk)
+            )
 
     def close(self, ids: dict[str, Any]) -> list[Event]:
         """Sound, transcript, part."""
         part = {"type": "audio", "transcript": self._transcript}
         return [
             event("response.output_audio.done", **ids, content_index=0),
-            event("response.output_audio_transcript.done", **ids, content_index=0, transcript=self._transcript),
+            event(
+                "response.output_audio_transcript.done", **ids, content_index=0, transcript=self._transcript
+            ),
             event("response.content_part.done", **ids, content_index=0, part=part),
         ]
 

@@ -37,7 +37,12 @@ class Responses:
     """What is being answered, and how to stop it."""
 
     def __init__(
-        self, options: SimulatorOptions, session: Session, conversation: Conversation, send: Send, perform: Perform
+        self,
+        options: SimulatorOptions,
+        session: Session,
+        conversation: Conversation,
+        send: Send,
+        perform: Perform,
     ) -> None:
         """`perform` plays a script to the same wire as `send`."""
         self._options = options
@@ -137,12 +142,17 @@ class Responses:
             message = "Cannot update a conversation's voice if assistant audio is present."
             raise Refusal(Code.CANNOT_UPDATE_VOICE, message, "response.audio.output.voice")
         merged = {**current, **output}
-        config["audio"] = {**config["audio"], "output": {**merged, "format": complete_format(merged["format"])}}
+        config["audio"] = {
+            **config["audio"],
+            "output": {**merged, "format": complete_format(merged["format"])},
+        }
 
     def _given(self, params: Mapping[str, Any]) -> tuple[Item, ...]:
         if "input" not in params:
             return tuple(self._conversation)
-        return tuple(self._input_item(each, f"response.input[{index}]") for index, each in enumerate(params["input"]))
+        return tuple(
+            self._input_item(each, f"response.input[{index}]") for index, each in enumerate(params["input"])
+        )
 
     def _input_item(self, sent: Mapping[str, Any], path: str) -> Item:
         if sent["type"] != "item_reference":

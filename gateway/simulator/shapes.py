@@ -37,7 +37,9 @@ def _modalities(path: str, value: object) -> None:
 
 def _audio_rate(path: str, value: object) -> None:
     if value != PCM_24K.rate_hz:
-        raise Refusal(Code.INVALID_VALUE, f"Invalid value: '{value}'. Supported values are: {PCM_24K.rate_hz}.", path)
+        raise Refusal(
+            Code.INVALID_VALUE, f"Invalid value: '{value}'. Supported values are: {PCM_24K.rate_hz}.", path
+        )
 
 
 def _max_output_tokens(path: str, value: object) -> None:
@@ -51,7 +53,9 @@ def _metadata(path: str, value: object) -> None:
     if not isinstance(value, dict):
         raise refuse_type(path, "an object", value)
     if len(value) > _METADATA_PAIRS_MAX:
-        raise Refusal(Code.OBJECT_ABOVE_MAX_PROPERTIES, f"Invalid '{path}': at most {_METADATA_PAIRS_MAX} pairs.", path)
+        raise Refusal(
+            Code.OBJECT_ABOVE_MAX_PROPERTIES, f"Invalid '{path}': at most {_METADATA_PAIRS_MAX} pairs.", path
+        )
     for name, each in value.items():
         text(f"{path}.{name}", each)
 
@@ -87,7 +91,9 @@ _TRANSCRIPTION: Final = group(
         "delay": one_of(("minimal", "low", "medium", "high", "xhigh")),
     }
 )
-_NOISE_REDUCTION: Final = group({"type": one_of(("near_field", "far_field")), "strength": number(0, math.inf)})
+_NOISE_REDUCTION: Final = group(
+    {"type": one_of(("near_field", "far_field")), "strength": number(0, math.inf)}
+)
 _INPUT: Final = group(
     {
         "format": _FORMAT,
@@ -96,7 +102,9 @@ _INPUT: Final = group(
         "turn_detection": nullable(_TURN_DETECTION),
     }
 )
-_FUNCTION: Final = group({"type": text, "name": text, "description": text, "parameters": anything_in_object}, ("name",))
+_FUNCTION: Final = group(
+    {"type": text, "name": text, "description": text, "parameters": anything_in_object}, ("name",)
+)
 _TOOL: Final = by_type({"function": _FUNCTION, "mcp": anything_in_object})
 _TOOL_CHOICE: Final = string_or(
     one_of(("none", "auto", "required")),
@@ -122,7 +130,10 @@ REALTIME_SESSION: Final = group(
         "truncation": string_or(one_of(("auto", "disabled")), anything_in_object),
         "include": nullable(list_of(text, at_most=_LIST_MAX)),
         "audio": group(
-            {"input": _INPUT, "output": group({"format": _FORMAT, "voice": _VOICE, "speed": number(0.25, 1.5)})}
+            {
+                "input": _INPUT,
+                "output": group({"format": _FORMAT, "voice": _VOICE, "speed": number(0.25, 1.5)}),
+            }
         ),
     },
     required=("type",),
@@ -142,7 +153,11 @@ _PART: Final = by_type(
     }
 )
 _MESSAGE: Final = group(
-    {**_COMMON, "role": one_of(("system", "user", "assistant")), "content": list_of(_PART, at_most=_LIST_MAX)},
+    {
+        **_COMMON,
+        "role": one_of(("system", "user", "assistant")),
+        "content": list_of(_PART, at_most=_LIST_MAX),
+    },
     required=("role", "content"),
 )
 _CALL: Final = group({**_COMMON, "name": text, "call_id": text, "arguments": text}, ("name", "arguments"))
@@ -157,7 +172,8 @@ RESPONSE: Final = group(
         "metadata": nullable(_metadata),
         "audio": group({"output": group({"format": _FORMAT, "voice": _VOICE})}),
         "input": list_of(
-            by_type({**_ITEM_SHAPES, "item_reference": group({"type": text, "id": text}, ("id",))}), at_most=_ITEMS_MAX
+            by_type({**_ITEM_SHAPES, "item_reference": group({"type": text, "id": text}, ("id",))}),
+            at_most=_ITEMS_MAX,
         ),
     }
 )

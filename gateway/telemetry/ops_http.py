@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import structlog
 from aiohttp import web
@@ -162,13 +162,14 @@ class _Connection(RequestHandler):
         self._end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101
         super().connection_made(transport)
+        # uvloop's transports do not inherit from asyncio's: to ask for the class would fail there.
+        abort = cast("asyncio.Transport", transport).abort
         life = self._options.connection_life_seconds
-        self._end = asyncio.get_running_loop().call_later(life, transport.abort)
+        self._end = asyncio.get_running_loop().call_later(life, abort)
         manager = self._manager
         if manager is not None and len(manager.connections) > self._options.connections_max:
-            transport.abort()
+            abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._end is not None:

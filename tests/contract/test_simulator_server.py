@@ -40,7 +40,10 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def simulator(**options: Any) -> AsyncIterator[tuple[Simulator, aiohttp.ClientSession]]:
-    async with Simulator(SimulatorOptions(port=free_port(), **options)) as running, aiohttp.ClientSession() as http:
+    async with (
+        Simulator(SimulatorOptions(port=free_port(), **options)) as running,
+        aiohttp.ClientSession() as http,
+    ):
         yield running, http
 
 
@@ -53,7 +56,9 @@ async def dial(
 
 
 @asynccontextmanager
-async def called(query: str = "model=gpt-realtime", **options: Any) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def called(
+    query: str = "model=gpt-realtime", **options: Any
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     """A socket to a simulator of its own."""
     async with simulator(**options) as (running, http), dial(running, http, query) as peer:
         yield peer
@@ -186,11 +191,17 @@ async def test_an_observer_sees_every_socket() -> None:
             (created,) = await until(peer, "session.created")
             audio = pybase64.b64encode(bytes(9_600)).decode()
             await peer.send_json({"type": "input_audio_buffer.append", "audio": audio})
-            await peer.send_json({"type": "response.create", "response": {"metadata": {"session_tag": "blue"}}})
+            await peer.send_json(
+                {"type": "response.create", "response": {"metadata": {"session_tag": "blue"}}}
+            )
             await until(peer, "response.done")
             (found,) = await connections(running, http)
             assert found["session_id"] == created["session"]["id"]
-            assert (found["state"], found["model"], found["safety_identifier"]) == ("open", "gpt-realtime", "hash")
+            assert (found["state"], found["model"], found["safety_identifier"]) == (
+                "open",
+                "gpt-realtime",
+                "hash",
+            )
             assert (found["events_in"], found["input_audio_bytes"]) == (2, 9_600)
             assert found["events_out"] > 10
             assert found["session_tags"] == ["blue"]

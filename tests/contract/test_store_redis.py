@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from gateway.core.errors import Reason, StoreError
 from gateway.core.events import Durability
@@ -34,6 +35,16 @@ def entries(first: int, count: int = 1, *, cseq: int = 0) -> list[LogEntry]:
     return [LogEntry(seq, f"{CANARY} {seq}".encode(), cseq) for seq in range(first, first + count)]
 
 
+async def answering(raw: Redis) -> None:
+    while True:
+        try:
+            await raw.ping()
+        except RedisError:
+            await asyncio.sleep(0.01)
+        else:
+            return
+
+
 @contextlib.asynccontextmanager
 async def redis_server(folder: Path) -> AsyncIterator[str]:
     assert REDIS is not None
@@ -41,9 +52,8 @@ async def redis_server(folder: Path) -> AsyncIterator[str]:
     arguments = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
     process = await asyncio.create_subprocess_exec(REDIS, *arguments, stdout=asyncio.subprocess.DEVNULL)
     try:
-        async with asyncio.timeout(5):
-            while not socket.exists():  # noqa: ASYNC110 - a file has no event
-                await asyncio.sleep(0.01)
+        async with Redis(unix_socket_path=str(socket)) as raw, asyncio.timeout(5):
+            await answering(raw)
         yield f"unix://{socket}"
     finally:
         process.kill()

@@ -20,10 +20,13 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from gateway.core.pool import PoolStats
-from gateway.telemetry.health import Health, Status
+from gateway.telemetry.health import Health, LoopLag, Status
 from gateway.telemetry.logs import configure
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.ops_http import ListenError, OpsOptions, OpsServer
+
+
+_PATIENCE = aiohttp.ClientTimeout(total=5)
 
 
 def _free_port() -> int:
@@ -51,7 +54,7 @@ class Ops:
         reader, writer = await asyncio.open_connection(*self.options.host_and_port)
         writer.write(request)
         try:
-            return await reader.read()
+            return await asyncio.wait_for(reader.read(), 5)
         finally:
             writer.close()
 
@@ -61,9 +64,8 @@ async def _serving(**limits: float) -> AsyncIterator[Ops]:
     options = OpsOptions(f"127.0.0.1:{_free_port()}", **limits)  # type: ignore[arg-type]
     metrics, health = Metrics(), Health(time.monotonic())
     async with (
-        asyncio.timeout(5),
         OpsServer(options, metrics, health),
-        aiohttp.ClientSession(f"http://{options.address}") as http,
+        aiohttp.ClientSession(f"http://{options.address}", timeout=_PATIENCE) as http,
     ):
         yield Ops(options, metrics, health, http)
 
@@ -204,7 +206,7 @@ async def test_connections_beyond_the_bound_are_cut_and_the_others_served() -> N
             await ops.http.get("/livez")
         reader, writer = held[0]
         writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 200")
         for _, each in held:
             each.close()
 
@@ -237,6 +239,19 @@ async def test_requests_are_not_logged(ops: Ops, log: io.StringIO) -> None:
     async with ops.http.get("/livez") as answer:
         assert answer.status == 200
     assert log.getvalue() == ""
+
+
+def test_it_serves_on_the_loop_of_production() -> None:
+    uvloop = pytest.importorskip("uvloop", reason="the service uses it where it exists")
+
+    async def ask() -> None:
+        async with _serving() as ops, LoopLag(ops.metrics, ops.health, period_seconds=0.001) as lag:
+            async with ops.http.get("/metrics") as answer:
+                assert answer.status == 200
+            assert (await ops.raw(b"GET /livez HTTP/1.0\r\n\r\n")).endswith(b'{"alive": true}')
+            assert lag.worst_seconds < 1
+
+    uvloop.run(ask())
 
 
 async def test_an_address_in_use_is_named() -> None:

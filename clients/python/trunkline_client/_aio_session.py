@@ -247,7 +247,7 @@ class AsyncSession(AsyncIterator[Event]):
 
     async def _ending(self) -> TrunklineError:
         """Return what ended the stream. Its status comes behind events, which may lack room."""
-
+        self._inbox.lift_bound()
         if self._receiving is not None:
             await asyncio.wait({self._receiving}, timeout=self._options.close_timeout_seconds)
         return self._core.failure or refusal("NOT_OPEN", "the gateway has ended the session")

@@ -46,7 +46,10 @@ def _load(group: str) -> tuple[Utterance, ...]:
     folder = files(__name__)
     index = json.loads(folder.joinpath("index.json").read_text(encoding="utf-8"))
     return tuple(
-        Utterance(entry["text"], g711.decode_mu_law(_wav_data(folder.joinpath(entry["file"]).read_bytes())).tobytes())
+        Utterance(
+            entry["text"],
+            g711.decode_mu_law(_wav_data(folder.joinpath(entry["file"]).read_bytes())).tobytes(),
+        )
         for entry in index[group]
     )
 

@@ -37,11 +37,18 @@ def test_an_item_goes_where_it_is_asked_to(stage: Stage) -> None:
 
 
 def test_an_item_keeps_the_id_it_came_with(stage: Stage) -> None:
-    item = {"id": "item_mine", "type": "message", "role": "system", "content": [{"type": "input_text", "text": "Hi"}]}
+    item = {
+        "id": "item_mine",
+        "type": "message",
+        "role": "system",
+        "content": [{"type": "input_text", "text": "Hi"}],
+    }
     assert create(stage, **item)[0]["item"]["id"] == "item_mine"
     assert refused(create(stage, **item)) == "invalid_value"
     assert stage.take("conversation.item.retrieve", item_id="item_mine")[0]["item"]["role"] == "system"
-    assert stage.take("conversation.item.delete", item_id="item_mine")[0]["type"] == "conversation.item.deleted"
+    assert (
+        stage.take("conversation.item.delete", item_id="item_mine")[0]["type"] == "conversation.item.deleted"
+    )
     assert stage.say("Hello?")[0]["previous_item_id"] is None
 
 
@@ -77,10 +84,19 @@ BAD_ITEMS = [
     ({"type": "message", "role": "user"}, "missing_required_parameter"),
     ({"type": "message", "role": "robot", "content": []}, "invalid_value"),
     ({"type": "message", "role": "user", "content": [{"type": "output_text", "text": "x"}]}, "invalid_value"),
-    ({"type": "message", "role": "assistant", "content": [{"type": "output_audio", "audio": ""}]}, "invalid_value"),
-    ({"type": "message", "role": "user", "content": [{"type": "input_audio", "audio": "?"}]}, "invalid_value"),
+    (
+        {"type": "message", "role": "assistant", "content": [{"type": "output_audio", "audio": ""}]},
+        "invalid_value",
+    ),
+    (
+        {"type": "message", "role": "user", "content": [{"type": "input_audio", "audio": "?"}]},
+        "invalid_value",
+    ),
     ({"type": "function_call_output", "call_id": "call_unknown", "output": "x"}, "invalid_tool_call_id"),
-    ({"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c" * 33}, "string_above_max_length"),
+    (
+        {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c" * 33},
+        "string_above_max_length",
+    ),
     ({"type": "message", "role": "user", "content": [], "colour": "teal"}, "unknown_parameter"),
 ]
 

@@ -47,7 +47,9 @@ def test_updates_add_up() -> None:
     target = session()
     update(target, instructions="Be brief.", tools=[{"type": "function", "name": "f"}])
     update(target, audio={"input": {"transcription": {"model": "gpt-realtime-whisper", "language": "en"}}})
-    config = update(target, audio={"input": {"transcription": {"model": "gpt-realtime-whisper", "prompt": "names"}}})
+    config = update(
+        target, audio={"input": {"transcription": {"model": "gpt-realtime-whisper", "prompt": "names"}}}
+    )
     assert config["instructions"] == "Be brief."
     assert config["tools"] == [{"type": "function", "name": "f"}]
     written = {"model": "gpt-realtime-whisper", "language": "en", "prompt": "names"}
@@ -72,7 +74,12 @@ def test_empty_values_clear() -> None:
 def test_another_kind_of_turn_detection_starts_from_its_own_defaults() -> None:
     target = session()
     update(target, audio={"input": {"turn_detection": {"type": "semantic_vad", "eagerness": "high"}}})
-    semantic = {"type": "semantic_vad", "eagerness": "high", "create_response": True, "interrupt_response": True}
+    semantic = {
+        "type": "semantic_vad",
+        "eagerness": "high",
+        "create_response": True,
+        "interrupt_response": True,
+    }
     assert target.turn_detection == semantic
     update(target, audio={"input": {"turn_detection": {"type": "server_vad"}}})
     assert target.turn_detection is not None
