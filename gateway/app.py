@@ -64,9 +64,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         health = Health(loop.time())
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(
-                OpsServer(OpsOptions(self._settings.ops.address), self._metrics, health)
-            )
+            await stack.enter_async_context(OpsServer(OpsOptions(self._settings.ops.address), self._metrics, health))
             await stack.enter_async_context(LoopLag(self._metrics, health))
             store = await stack.enter_async_context(self._store())
             self._build_pools()

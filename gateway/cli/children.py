@@ -31,9 +31,7 @@ def free_port() -> int:
 class Child:
     """One process that runs a verb of this command."""
 
-    def __init__(
-        self, name: str, arguments: Sequence[str], log: Path | None, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, name: str, arguments: Sequence[str], log: Path | None, environment: Mapping[str, str]) -> None:
         """Start it; `log` takes what it says (None = our own stderr)."""
         self.name = name
         self.log = log

@@ -70,9 +70,7 @@ def _field(name: str, value: Any) -> list[str]:
 
 
 def _entry(model: type[BaseModel]) -> list[str]:
-    fields = [
-        f"#     {name}: {_kind(field)}  # {field.description}" for name, field in model.model_fields.items()
-    ]
+    fields = [f"#     {name}: {_kind(field)}  # {field.description}" for name, field in model.model_fields.items()]
     return ["#   - each entry:", *fields]
 
 

@@ -40,9 +40,7 @@ def _verb(module: str) -> Any:
 @app.command()
 def serve(
     config: ConfigFile = None,
-    insecure_dev: Annotated[
-        bool, typer.Option("--insecure-dev", help="Let everybody on this machine in.")
-    ] = False,
+    insecure_dev: Annotated[bool, typer.Option("--insecure-dev", help="Let everybody on this machine in.")] = False,
     logs: Annotated[str, typer.Option(help="json, or pretty for a terminal.")] = "json",
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C; a second signal stops at once."""
@@ -51,9 +49,7 @@ def serve(
 
 @app.command()
 def demo(
-    real: Annotated[
-        bool, typer.Option("--real", help="Use OpenAI's API with OPENAI_API_KEY. Costs money.")
-    ] = False,
+    real: Annotated[bool, typer.Option("--real", help="Use OpenAI's API with OPENAI_API_KEY. Costs money.")] = False,
     calls: Annotated[int, typer.Option(min=2, help="Calls of each kind, warm and cold.")] = 20,
     output: Annotated[Path, typer.Option(help="Where the results go.")] = Path("output"),
 ) -> None:
@@ -106,9 +102,7 @@ def simulator(
 @app.command()
 def config(
     config: ConfigFile = None,
-    example: Annotated[
-        bool, typer.Option("--example", help="Print a commented file with every setting.")
-    ] = False,
+    example: Annotated[bool, typer.Option("--example", help="Print a commented file with every setting.")] = False,
 ) -> None:
     """Print the configuration as it would be used, secrets masked; or an example."""
     verb = _verb("config")

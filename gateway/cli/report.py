@@ -86,6 +86,4 @@ def _dots(axis: Any, place: int, calls: Sequence[Call], key: str, colour: str) -
         axis.scatter(spread, values, s=20, marker=marker, color=colour, alpha=0.65, linewidths=0)
     middle = percentile(sorted(value for _, value in known), 0.5)
     axis.plot([place - 0.28, place + 0.28], [middle, middle], color=colour, linewidth=2.5)
-    axis.annotate(
-        f"{middle:,.1f}", (place + 0.3, middle), fontsize=9, color=colour, va="center", clip_on=False
-    )
+    axis.annotate(f"{middle:,.1f}", (place + 0.3, middle), fontsize=9, color=colour, va="center", clip_on=False)

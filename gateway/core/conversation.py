@@ -239,9 +239,7 @@ _READERS: Final[dict[type[Any], Callable[[Conversation, Any, float], Sequence[ou
     wire.ItemDoneEvent: lambda _s, event, _now: (
         out.ItemDone(event.item.id, event.item.type, event.item.role, event.item.text),
     ),
-    wire.TranscriptionDelta: lambda _s, event, _now: (
-        out.UserTranscriptDelta(event.delta or "", event.item_id),
-    ),
+    wire.TranscriptionDelta: lambda _s, event, _now: (out.UserTranscriptDelta(event.delta or "", event.item_id),),
     wire.TranscriptionCompleted: Conversation._transcribed,  # noqa: SLF001
     wire.TranscriptionFailed: Conversation._not_transcribed,  # noqa: SLF001
     wire.BufferCommitted: Conversation._committed,  # noqa: SLF001
@@ -250,9 +248,7 @@ _READERS: Final[dict[type[Any], Callable[[Conversation, Any, float], Sequence[ou
     wire.ResponseCreatedEvent: Conversation._response_created,  # noqa: SLF001
     wire.ResponseDoneEvent: Conversation._response_done,  # noqa: SLF001
     wire.AudioDelta: lambda conversation, event, now: (conversation.audio(event, now),),
-    wire.TextDeltaEvent: lambda _s, event, _now: (
-        out.TextDelta(event.delta, event.response_id, event.item_id),
-    ),
+    wire.TextDeltaEvent: lambda _s, event, _now: (out.TextDelta(event.delta, event.response_id, event.item_id),),
     wire.AudioTranscriptDelta: lambda _s, event, _now: (
         out.TranscriptDelta(event.delta, event.response_id, event.item_id),
     ),

@@ -112,9 +112,7 @@ class PoolCore:
         self._waiters.pop(waiter_id, None)
         return self._settle(now)
 
-    def dial_succeeded(
-        self, connection_id: ConnectionId, life_seconds: float | None, now: float
-    ) -> list[Effect]:
+    def dial_succeeded(self, connection_id: ConnectionId, life_seconds: float | None, now: float) -> list[Effect]:
         """Record that a line is ready, with `life_seconds` to live (None = no limit known)."""
         connection = self._find(connection_id)
         self._move(connection, ConnectionEvent.DIAL_SUCCEEDED)

@@ -115,9 +115,7 @@ class ItemDoneEvent(_Event, tag="conversation.item.done", frozen=True, gc=False)
     item: Item
 
 
-class TranscriptionDelta(
-    _Event, tag="conversation.item.input_audio_transcription.delta", frozen=True, gc=False
-):
+class TranscriptionDelta(_Event, tag="conversation.item.input_audio_transcription.delta", frozen=True, gc=False):
     """A piece of what the user said."""
 
     item_id: str
@@ -133,9 +131,7 @@ class TranscriptionCompleted(
     transcript: str
 
 
-class TranscriptionFailed(
-    _Event, tag="conversation.item.input_audio_transcription.failed", frozen=True, gc=False
-):
+class TranscriptionFailed(_Event, tag="conversation.item.input_audio_transcription.failed", frozen=True, gc=False):
     """What the user said is not known."""
 
     item_id: str

@@ -100,9 +100,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         if method in OPEN_METHODS:
             return await continuation(handler_call_details)
         metadata = {
-            key: value
-            for key, value in handler_call_details.invocation_metadata or ()
-            if isinstance(value, str)
+            key: value for key, value in handler_call_details.invocation_metadata or () if isinstance(value, str)
         }
         principal = self._authenticator.authenticate(metadata)
         if principal is None:

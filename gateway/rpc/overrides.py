@@ -118,9 +118,7 @@ def _tool(tool: control.Tool) -> dict[str, Any]:
         "type": "function",
         "name": tool.name,
         "description": tool.description,
-        "parameters": parse_object(
-            parameters, f"parameters_json of tool {tool.name}", Reason.OVERRIDE_REFUSED
-        ),
+        "parameters": parse_object(parameters, f"parameters_json of tool {tool.name}", Reason.OVERRIDE_REFUSED),
     }
 
 

@@ -149,7 +149,5 @@ def _raw(text: str) -> Mapping[str, Any]:
     event = parse_object(text, "raw.json", Reason.INVALID_EVENT_JSON)
     kind = event.get("type")
     if kind not in CLIENT_EVENTS:
-        raise CallerError(
-            Reason.INVALID_EVENT_JSON, f"raw.json has no known type; it is {json.dumps(kind)[:60]}"
-        )
+        raise CallerError(Reason.INVALID_EVENT_JSON, f"raw.json has no known type; it is {json.dumps(kind)[:60]}")
     return event

@@ -181,9 +181,7 @@ _FORMS: Final[dict[type[Any], Callable[[Any], _Fields]]] = {
     out.TranscriptDelta: _plain("transcript_delta", event.TranscriptDelta),
     out.UserTranscriptDelta: _plain("user_transcript", event.UserTranscript, delta="text"),
     out.UserTranscript: lambda told: {
-        "user_transcript": event.UserTranscript(
-            text=told.text, item_id=told.item_id, final=True, failure=told.failure
-        )
+        "user_transcript": event.UserTranscript(text=told.text, item_id=told.item_id, final=True, failure=told.failure)
     },
     out.SpeechStarted: _plain("speech_started", event.SpeechStarted),
     out.SpeechStopped: _plain("speech_stopped", event.SpeechStopped),

@@ -160,9 +160,7 @@ _SERVICES: tuple[tuple[Callable[[ServiceParts], Any], ServiceDescriptor, Callabl
         admin_pb2_grpc.add_AdminServiceServicer_to_server,
     ),
 )
-SERVED = tuple(
-    method for service, descriptor, _ in _SERVICES for method in fill_unserved(service, descriptor)
-)
+SERVED = tuple(method for service, descriptor, _ in _SERVICES for method in fill_unserved(service, descriptor))
 SERVICE_NAMES = tuple(descriptor.full_name for _, descriptor, _ in _SERVICES)
 
 

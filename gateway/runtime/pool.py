@@ -209,9 +209,7 @@ class WarmPool:
         message = f"pool {name} gave no line within {reject.waited_seconds:.2f} s: {state}"
         if reject.reason.name.startswith("UPSTREAM_") or reject.reason is Reason.UNKNOWN_MODEL:
             return UpstreamError(reject.reason, message, retry_after_seconds=RETRY_AFTER_SECONDS)
-        numbers = PoolNumbers(
-            "pool", name, stats.total, stats.leased, stats.ready, stats.dialling, stats.waiting
-        )
+        numbers = PoolNumbers("pool", name, stats.total, stats.leased, stats.ready, stats.dialling, stats.waiting)
         return CapacityError(reject.reason, message, numbers=numbers, retry_after_seconds=RETRY_AFTER_SECONDS)
 
     async def _dial(self, connection_id: ConnectionId) -> None:
@@ -222,14 +220,21 @@ class WarmPool:
             upstream = await self._dialer.dial(self.template.line_class, session, times)
         except DialError as error:
             _log.warning("dial_failed", pool=name, reason=error.reason, error=error.message)
-            self._observer.dialled(name, error.reason.lower(), times)
-            self._perform(self._core.dial_failed(connection_id, error.reason, self._now()))
+            self._failed(connection_id, error.reason, times)
+            return
+        except Exception as error:  # noqa: BLE001 the bulkhead: a fault of ours must not eat a place
+            _log.exception("dial_failed", pool=name, error=type(error).__name__)
+            self._failed(connection_id, Reason.INTERNAL, times)
             return
         self._observer.dialled(name, "ok", times)
         self._lines[connection_id] = upstream
         self._tasks.spawn(self._watch(connection_id, upstream), "watch")
         now = self._now()
         self._perform(self._core.dial_succeeded(connection_id, upstream.life_seconds, now))
+
+    def _failed(self, connection_id: ConnectionId, reason: Reason, times: DialTimes) -> None:
+        self._observer.dialled(self.template.name, reason.lower(), times)
+        self._perform(self._core.dial_failed(connection_id, reason, self._now()))
 
     async def _watch(self, connection_id: ConnectionId, upstream: Upstream) -> None:
         """Tell the core when a line ends by itself; one that we close has left `_lines` before."""

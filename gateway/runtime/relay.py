@@ -94,14 +94,15 @@ class Relay:
             frame = await receive()
             tally.frames_out += 1
             timed = perf_counter() if tally.frames_out % SAMPLE_EVERY == 0 else 0.0
+            self.stirred_at = moment = now()
             try:
                 event = decode(frame)
                 if type(event) is AudioDelta:
-                    lanes.live(conversation.audio(event, now()))
+                    lanes.live(conversation.audio(event, moment))
                 elif event is None:
                     lanes.live(out.Raw(frame))
                 else:
-                    self._tell(conversation.receive(event, now()))
+                    self._tell(conversation.receive(event, moment))
             except ValueError:
                 # No log of the frame: it may hold words.
                 text = "the provider sent a message that is not JSON"
@@ -153,7 +154,6 @@ class Relay:
     # Down.
 
     def _tell(self, events: Sequence[out.SessionEvent]) -> None:
-        self.stirred_at = self._now()
         for event in events:
             if isinstance(event, out.ControlEvent):
                 if isinstance(event, out.Interrupted):

@@ -13,7 +13,7 @@ import structlog
 
 from gateway.core import events as out
 from gateway.core.conversation import CONFIG_EVENT_ID, Conversation
-from gateway.core.errors import CallerError, GatewayError, Reason, UpstreamError
+from gateway.core.errors import CallerError, GatewayError, Reason, StoreError, UpstreamError
 from gateway.core.ids import SessionId
 from gateway.core.realtime import session_update
 from gateway.core.session import TABLE, SessionEvent, SessionState
@@ -98,9 +98,7 @@ class LiveSession:
                 raise message.error
         raise CallerError(Reason.FIRST_FRAME_EXPECTED, "the first message must be open or resume")
 
-    async def _unless_ended(
-        self, work: Coroutine[Any, Any, out.CallerMessage | None]
-    ) -> out.CallerMessage | None:
+    async def _unless_ended(self, work: Coroutine[Any, Any, out.CallerMessage | None]) -> out.CallerMessage | None:
         """Wait for `work`, but no longer than the session lasts."""
         task = asyncio.ensure_future(work)
         waiting: set[asyncio.Future[Any]] = {task, self._ended}
@@ -143,8 +141,15 @@ class LiveSession:
             await self._farewell(ending, lanes, outbox)
             for child in children:
                 child.cancel()
-        await parts.store.finish(key, FIRST_EPOCH)
+        await self._forget(key)
         return ending
+
+    async def _forget(self, key: SessionKey) -> None:
+        """Let the stored state go; where that fails, its time to live does it."""
+        try:
+            await self._parts.store.finish(key, FIRST_EPOCH)
+        except StoreError as error:
+            _log.warning("record_left_to_expire", session_id=self.id, reason=error.reason)
 
     async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run one part of the session; its failure ends this session and no other."""

@@ -51,9 +51,7 @@ class Conversation:
 
     def retrieve(self, item_id: object) -> Event:
         """Answer `conversation.item.retrieve`."""
-        return event(
-            "conversation.item.retrieved", item=self._known(item_id, Code.ITEM_RETRIEVE_INVALID_ITEM_ID).wire
-        )
+        return event("conversation.item.retrieved", item=self._known(item_id, Code.ITEM_RETRIEVE_INVALID_ITEM_ID).wire)
 
     def delete(self, item_id: object) -> Event:
         """Answer `conversation.item.delete`."""
@@ -69,17 +67,13 @@ class Conversation:
         if type(content_index) is not int or content_index != 0:
             raise Refusal(Code.INVALID_VALUE, "Only content part 0 can be truncated", "content_index")
         if type(audio_end_ms) is not int or audio_end_ms < 0:
-            raise Refusal(
-                Code.INVALID_TYPE, "Invalid type for 'audio_end_ms': expected an integer.", "audio_end_ms"
-            )
+            raise Refusal(Code.INVALID_TYPE, "Invalid type for 'audio_end_ms': expected an integer.", "audio_end_ms")
         if audio_end_ms > item.audio_ms:
             message = f"Audio content of {item.audio_ms}ms is already shorter than {audio_end_ms}ms"
             raise Refusal(Code.INVALID_VALUE, message, "audio_end_ms")
         wire = {**item.wire, "content": [{"type": "output_audio", "transcript": None}]}
         self.change(replace(item, wire=wire, text="", audio_ms=audio_end_ms))
-        return event(
-            "conversation.item.truncated", item_id=item.id, content_index=0, audio_end_ms=audio_end_ms
-        )
+        return event("conversation.item.truncated", item_id=item.id, content_index=0, audio_end_ms=audio_end_ms)
 
     def _place(self, item: Item, previous_item_id: str | None) -> str | None:
         """Return the id of the item it now stands behind."""
@@ -91,9 +85,7 @@ class Conversation:
             message = f"Error adding item: the previous item with id '{previous_item_id}' does not exist."
             raise Refusal(Code.INVALID_VALUE, message, "previous_item_id")
         ordered = list(self)
-        position = (
-            0 if previous_item_id == _ROOT else [each.id for each in ordered].index(previous_item_id) + 1
-        )
+        position = 0 if previous_item_id == _ROOT else [each.id for each in ordered].index(previous_item_id) + 1
         ordered.insert(position, item)
         self._items = {each.id: each for each in ordered}
         return ordered[position - 1].id if position else None

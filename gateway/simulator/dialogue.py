@@ -77,9 +77,7 @@ class Dialogue:
         take = self._takes.get(kind) if isinstance(kind, str) else None
         if take is None:
             supported = ", ".join(f"'{each}'" for each in self._takes)
-            raise Refusal(
-                Code.INVALID_VALUE, f"Invalid value: '{kind}'. Supported values are: {supported}.", "type"
-            )
+            raise Refusal(Code.INVALID_VALUE, f"Invalid value: '{kind}'. Supported values are: {supported}.", "type")
         take(sent)
 
     def _update(self, sent: Mapping[str, Any]) -> None:
@@ -92,9 +90,7 @@ class Dialogue:
         added = self._conversation.add(item, previous_item_id(sent))
         self._note_tag(item.id if item.id.startswith(_TAG_PREFIX) else None)
         self._send(added)
-        self._send(
-            event("conversation.item.done", previous_item_id=added["previous_item_id"], item=item.wire)
-        )
+        self._send(event("conversation.item.done", previous_item_id=added["previous_item_id"], item=item.wire))
 
     def _truncate(self, sent: Mapping[str, Any]) -> None:
         ends = (sent.get("content_index"), sent.get("audio_end_ms"))

@@ -65,9 +65,7 @@ class Refusal(Exception):  # noqa: N818 - the vocabulary of the protocol: a requ
         return error_event(self.code, self.message, param=self.param, client_event_id=client_event_id)
 
 
-def error_event(
-    code: Code, message: str, *, param: str | None = None, client_event_id: str | None = None
-) -> Event:
+def error_event(code: Code, message: str, *, param: str | None = None, client_event_id: str | None = None) -> Event:
     """Return an `error` event of the kind that leaves the session open."""
     error = {
         "type": "invalid_request_error",

@@ -79,9 +79,7 @@ class Intake:
     def append(self, wire: bytes) -> list[Edge]:
         """Take audio; where speech started or stopped in it. Raises Refusal when too much is held."""
         if len(self._held) + len(wire) > _HELD_MAX_BYTES:
-            raise Refusal(
-                Code.INVALID_VALUE, f"The input audio buffer is full: {_HELD_MAX_BYTES} bytes.", "audio"
-            )
+            raise Refusal(Code.INVALID_VALUE, f"The input audio buffer is full: {_HELD_MAX_BYTES} bytes.", "audio")
         self.written_bytes += len(wire)
         self._held += wire
         if self._detector is None:

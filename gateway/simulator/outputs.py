@@ -80,9 +80,7 @@ class Written:
 
     def open(self, ids: dict[str, Any]) -> list[Event]:
         """Return the empty part."""
-        return [
-            event("response.content_part.added", **ids, content_index=0, part={"type": "text", "text": ""})
-        ]
+        return [event("response.content_part.added", **ids, content_index=0, part={"type": "text", "text": ""})]
 
     def beats(self, ids: dict[str, Any]) -> Iterator[Beat]:
         """Write a word at a time."""
@@ -137,9 +135,7 @@ class Spoken:
 
     def item(self, status: str) -> Item:
         """Return the item so far."""
-        content = (
-            [] if status == "in_progress" else [{"type": "output_audio", "transcript": self._transcript}]
-        )
+        content = [] if status == "in_progress" else [{"type": "output_audio", "transcript": self._transcript}]
         return Item(_message(self._id, status, content), self._transcript, self._audio_ms)
 
     def open(self, ids: dict[str, Any]) -> list[Event]:
@@ -162,18 +158,14 @@ class Spoken:
             if index == len(self._chunks) - 1:
                 due = len(self._words)
             words, told = self._words[told:due], due
-            yield Beat(
-                index * AUDIO_DELTA_MS, partial(self._speak, {**ids, "content_index": 0}, words, chunk)
-            )
+            yield Beat(index * AUDIO_DELTA_MS, partial(self._speak, {**ids, "content_index": 0}, words, chunk))
 
     def close(self, ids: dict[str, Any]) -> list[Event]:
         """Sound, transcript, part."""
         part = {"type": "audio", "transcript": self._transcript}
         return [
             event("response.output_audio.done", **ids, content_index=0),
-            event(
-                "response.output_audio_transcript.done", **ids, content_index=0, transcript=self._transcript
-            ),
+            event("response.output_audio_transcript.done", **ids, content_index=0, transcript=self._transcript),
             event("response.content_part.done", **ids, content_index=0, part=part),
         ]
 

@@ -158,9 +158,7 @@ class Response:
 def _output_for(terms: Terms) -> Output:
     config = terms.config
     written = terms.modality == "text"
-    decided = answer(
-        Situation(terms.given, config["instructions"], config["tools"], config["tool_choice"], written)
-    )
+    decided = answer(Situation(terms.given, config["instructions"], config["tools"], config["tool_choice"], written))
     item_id = new_id("item")
     match decided:
         case Call():

@@ -150,9 +150,7 @@ class Responses:
     def _given(self, params: Mapping[str, Any]) -> tuple[Item, ...]:
         if "input" not in params:
             return tuple(self._conversation)
-        return tuple(
-            self._input_item(each, f"response.input[{index}]") for index, each in enumerate(params["input"])
-        )
+        return tuple(self._input_item(each, f"response.input[{index}]") for index, each in enumerate(params["input"]))
 
     def _input_item(self, sent: Mapping[str, Any], path: str) -> Item:
         if sent["type"] != "item_reference":

@@ -21,9 +21,7 @@ _NAMES: Final = {
 def refuse_type(path: str, expected: str, value: object) -> Refusal:
     """Return the refusal of a value of the wrong JSON type."""
     found = _NAMES.get(type(value), "something else")
-    return Refusal(
-        Code.INVALID_TYPE, f"Invalid type for '{path}': expected {expected}, but got {found} instead.", path
-    )
+    return Refusal(Code.INVALID_TYPE, f"Invalid type for '{path}': expected {expected}, but got {found} instead.", path)
 
 
 def _of_type(kind: type, expected: str) -> Check:
@@ -71,9 +69,7 @@ def one_of(allowed: Collection[str]) -> Check:
         text(path, value)
         if value not in allowed:
             supported = ", ".join(f"'{each}'" for each in allowed)
-            raise Refusal(
-                Code.INVALID_VALUE, f"Invalid value: '{value}'. Supported values are: {supported}.", path
-            )
+            raise Refusal(Code.INVALID_VALUE, f"Invalid value: '{value}'. Supported values are: {supported}.", path)
 
     return check
 
@@ -112,9 +108,7 @@ def group(fields: Mapping[str, Check], required: Collection[str] = ()) -> Check:
         for name in required:
             if name not in value:
                 missing = f"{path}.{name}"
-                raise Refusal(
-                    Code.MISSING_REQUIRED_PARAMETER, f"Missing required parameter: '{missing}'.", missing
-                )
+                raise Refusal(Code.MISSING_REQUIRED_PARAMETER, f"Missing required parameter: '{missing}'.", missing)
         for name, each in value.items():
             if name not in fields:
                 unknown = f"{path}.{name}"

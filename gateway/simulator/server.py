@@ -96,9 +96,7 @@ class Simulator:
         await asyncio.sleep(self.options.connect_delay_ms / 1000)
         model = request.query.get("model")
         if model is None and request.query.get("intent") != "transcription":
-            return _refused(
-                400, "invalid_request_error", "missing_model", "You must provide a model parameter."
-            )
+            return _refused(400, "invalid_request_error", "missing_model", "You must provide a model parameter.")
         if model is not None and model not in self.options.models:
             message = f"The model '{model}' does not exist or you do not have access to it."
             return _refused(404, "invalid_request_error", "model_not_found", message)

@@ -96,9 +96,7 @@ class Session:
             message = "Cannot update a conversation's voice if assistant audio is present."
             raise Refusal(Code.CANNOT_UPDATE_VOICE, message, "session.audio.output.voice")
         if self.config["tracing"] is not None and config["tracing"] != self.config["tracing"]:
-            raise Refusal(
-                Code.INVALID_VALUE, "Tracing cannot be changed once it is enabled.", "session.tracing"
-            )
+            raise Refusal(Code.INVALID_VALUE, "Tracing cannot be changed once it is enabled.", "session.tracing")
 
 
 def complete_format(sent: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,9 +104,7 @@ def complete_format(sent: Mapping[str, Any]) -> dict[str, Any]:
     return dict(_PCM) if sent["type"] == PCM_24K.name else {"type": sent["type"]}
 
 
-def _merge(
-    config: Mapping[str, Any], patch: Mapping[str, Any], server_vad: Mapping[str, Any]
-) -> dict[str, Any]:
+def _merge(config: Mapping[str, Any], patch: Mapping[str, Any], server_vad: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(config)
     for name, value in patch.items():
         if name in _MERGED and isinstance(value, dict):

@@ -37,9 +37,7 @@ def _modalities(path: str, value: object) -> None:
 
 def _audio_rate(path: str, value: object) -> None:
     if value != PCM_24K.rate_hz:
-        raise Refusal(
-            Code.INVALID_VALUE, f"Invalid value: '{value}'. Supported values are: {PCM_24K.rate_hz}.", path
-        )
+        raise Refusal(Code.INVALID_VALUE, f"Invalid value: '{value}'. Supported values are: {PCM_24K.rate_hz}.", path)
 
 
 def _max_output_tokens(path: str, value: object) -> None:
@@ -53,9 +51,7 @@ def _metadata(path: str, value: object) -> None:
     if not isinstance(value, dict):
         raise refuse_type(path, "an object", value)
     if len(value) > _METADATA_PAIRS_MAX:
-        raise Refusal(
-            Code.OBJECT_ABOVE_MAX_PROPERTIES, f"Invalid '{path}': at most {_METADATA_PAIRS_MAX} pairs.", path
-        )
+        raise Refusal(Code.OBJECT_ABOVE_MAX_PROPERTIES, f"Invalid '{path}': at most {_METADATA_PAIRS_MAX} pairs.", path)
     for name, each in value.items():
         text(f"{path}.{name}", each)
 
@@ -91,9 +87,7 @@ _TRANSCRIPTION: Final = group(
         "delay": one_of(("minimal", "low", "medium", "high", "xhigh")),
     }
 )
-_NOISE_REDUCTION: Final = group(
-    {"type": one_of(("near_field", "far_field")), "strength": number(0, math.inf)}
-)
+_NOISE_REDUCTION: Final = group({"type": one_of(("near_field", "far_field")), "strength": number(0, math.inf)})
 _INPUT: Final = group(
     {
         "format": _FORMAT,
@@ -102,9 +96,7 @@ _INPUT: Final = group(
         "turn_detection": nullable(_TURN_DETECTION),
     }
 )
-_FUNCTION: Final = group(
-    {"type": text, "name": text, "description": text, "parameters": anything_in_object}, ("name",)
-)
+_FUNCTION: Final = group({"type": text, "name": text, "description": text, "parameters": anything_in_object}, ("name",))
 _TOOL: Final = by_type({"function": _FUNCTION, "mcp": anything_in_object})
 _TOOL_CHOICE: Final = string_or(
     one_of(("none", "auto", "required")),

@@ -143,9 +143,7 @@ class RedisStore:
 
     # Commands.
 
-    async def _run(
-        self, script: Script, key: SessionKey, arguments: Sequence[int | bytes], *, size_bytes: int
-    ) -> None:
+    async def _run(self, script: Script, key: SessionKey, arguments: Sequence[int | bytes], *, size_bytes: int) -> None:
         keys = session_keys(key)
         rest = (2, keys.meta, keys.log, *arguments)
         job = Job(

@@ -120,9 +120,7 @@ def read_key(key_id: str, path: Path) -> DataKey:
     try:
         return DataKey(key_id, _material(content))
     except ValueError:
-        message = (
-            f"sealing key {key_id}: {path} must hold {KEY_BYTES} bytes: raw, as 64 hex digits, or as base64"
-        )
+        message = f"sealing key {key_id}: {path} must hold {KEY_BYTES} bytes: raw, as 64 hex digits, or as base64"
         # The cause would carry the content in its locals.
         raise StoreError(Reason.INTERNAL, message) from None
 

@@ -66,9 +66,7 @@ class Job:
     size_bytes: int
     # Whether replicas must have it before it counts.
     replicate: bool = False
-    outcome: asyncio.Future[Answer] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    outcome: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class GroupWriter:
@@ -80,9 +78,7 @@ class GroupWriter:
         self._observer = observer
         self._rng = rng
         self._link = Link(options)
-        self._backoff = BackoffOptions(
-            first_seconds=PROBE_FIRST_SECONDS, max_seconds=options.probe_max_seconds
-        )
+        self._backoff = BackoffOptions(first_seconds=PROBE_FIRST_SECONDS, max_seconds=options.probe_max_seconds)
         self._queue: deque[Job] = deque()
         self._wake = asyncio.Event()
         self._pending_bytes = 0

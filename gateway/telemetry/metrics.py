@@ -83,12 +83,8 @@ OLDEST_WAIT: Final = Family(
     "Seconds that the first waiter waits; 0 = none.",
     ("pool",),
 )
-POOL_FLOOR: Final = Family(
-    "trunkline_pool_floor", "Ready lines that the pool tries to keep now.", ("pool",)
-)
-POOL_CEILING: Final = Family(
-    "trunkline_pool_ceiling", "Lines that the pool may have in any state.", ("pool",)
-)
+POOL_FLOOR: Final = Family("trunkline_pool_floor", "Ready lines that the pool tries to keep now.", ("pool",))
+POOL_CEILING: Final = Family("trunkline_pool_ceiling", "Lines that the pool may have in any state.", ("pool",))
 
 # Sessions.
 FIRST_AUDIO: Final = Family(
@@ -109,9 +105,7 @@ TOKENS: Final = Family(
     "Tokens of ended sessions, by kind; input and output are totals that contain the other kinds.",
     ("pool", "kind"),
 )
-ERRORS: Final = Family(
-    "trunkline_errors_total", "Errors that callers were told, by reason in lower case.", ("reason",)
-)
+ERRORS: Final = Family("trunkline_errors_total", "Errors that callers were told, by reason in lower case.", ("reason",))
 
 # The process.
 STORE_COMMAND: Final = Family(
@@ -120,9 +114,7 @@ STORE_COMMAND: Final = Family(
     ("command",),
     (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 2),
 )
-STORE_DEGRADED: Final = Family(
-    "trunkline_store_degraded", "1 while sessions go on without their store, else 0."
-)
+STORE_DEGRADED: Final = Family("trunkline_store_degraded", "1 while sessions go on without their store, else 0.")
 LOOP_LAG: Final = Family(
     "trunkline_loop_lag_seconds",
     "Seconds by which the event loop was late, measured ten times a second.",
@@ -190,9 +182,7 @@ class Metrics:
         self.tokens = Cells(self._counter(TOKENS))
         self.errors = Cells(self._counter(ERRORS))
         self.store_command = Cells(self._histogram(STORE_COMMAND))
-        self.store_degraded = Gauge(
-            STORE_DEGRADED.name, STORE_DEGRADED.help, registry=self.registry
-        )
+        self.store_degraded = Gauge(STORE_DEGRADED.name, STORE_DEGRADED.help, registry=self.registry)
         self.loop_lag = self._histogram(LOOP_LAG)
 
     def watch_pools(self, source: PoolSource) -> None:
@@ -217,9 +207,7 @@ class Metrics:
         """
         if _OPEN_METRICS not in accept:
             return plain.CONTENT_TYPE_PLAIN_0_0_4, self._parts(plain.generate_latest)
-        return openmetrics.CONTENT_TYPE_LATEST, chain(
-            self._parts(openmetrics.generate_latest), (_EOF,)
-        )
+        return openmetrics.CONTENT_TYPE_LATEST, chain(self._parts(openmetrics.generate_latest), (_EOF,))
 
     def _parts(self, render: Callable[[Collector], bytes]) -> Iterator[bytes]:
         return (render(_One(each)).removesuffix(_EOF) for each in self.registry.collect())

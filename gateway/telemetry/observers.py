@@ -55,7 +55,7 @@ class SessionMetrics:
         """Count the session's tokens and write its line."""
         for field, kind in _TOKEN_KINDS:
             count = getattr(report.usage, field)
-            if count:
+            if count > 0:  # a provider's slip below zero must not end a session in an error
                 self._metrics.tokens[report.pool, kind].inc(count)
         self._log(report)
 

@@ -1,7 +1,7 @@
 """The ops address: `/metrics`, `/livez`, `/readyz`. Read-only, always; writes are gRPC.
 
 It stands on aiohttp's protocol without its application layer: three paths need no router, and this
-way even an answer to garbage is ours. It says neither who we are nor what went wrong inside.
+way even an answer to garbage is ours. It names no versions, and not what went wrong inside.
 """
 
 import asyncio
@@ -133,9 +133,7 @@ class OpsServer:
 class _Server(web.Server):
     """Makes bounded connections."""
 
-    def __init__(
-        self, answer: Callable[[web.BaseRequest], Awaitable[web.Response]], options: OpsOptions
-    ) -> None:
+    def __init__(self, answer: Callable[[web.BaseRequest], Awaitable[web.Response]], options: OpsOptions) -> None:
         super().__init__(answer)
         self._options = options
 

@@ -47,9 +47,7 @@ _NAMED_SECRETS: Final = re.compile(
         ("[^"]*"?|'[^']*'?|\S+)""",
     re.IGNORECASE | re.VERBOSE,
 )
-_SECRET_HEADERS: Final = re.compile(
-    r"""\b(authorization|cookie)(["']?\s{0,4}[:=]\s{0,4})([^\r\n]+)""", re.IGNORECASE
-)
+_SECRET_HEADERS: Final = re.compile(r"""\b(authorization|cookie)(["']?\s{0,4}[:=]\s{0,4})([^\r\n]+)""", re.IGNORECASE)
 _WORD: Final = re.compile(r"[\w.:/@#+,=\[\]-]*")
 _FIELD_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 

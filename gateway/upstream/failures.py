@@ -41,9 +41,7 @@ def of_handshake(error: Exception) -> DialError:
     else:
         # The words of an OSError name addresses; its class and number say enough.
         number = getattr(error, "errno", None)
-        text = f"no connection to the provider: {type(error).__name__}" + (
-            f" (errno {number})" if number else ""
-        )
+        text = f"no connection to the provider: {type(error).__name__}" + (f" (errno {number})" if number else "")
     return DialError(Reason.UPSTREAM_UNREACHABLE, text)
 
 

@@ -272,9 +272,7 @@ async def test_more_than_a_session_may_hold_is_refused(store: RedisStore) -> Non
     ("epoch", "batch"),
     [(0, entries(1)), (1, entries(0)), (1, entries(1) + entries(3)), (1, entries(2) + entries(1))],
 )
-async def test_numbers_that_make_no_sense_are_a_bug(
-    store: RedisStore, epoch: int, batch: list[LogEntry]
-) -> None:
+async def test_numbers_that_make_no_sense_are_a_bug(store: RedisStore, epoch: int, batch: list[LogEntry]) -> None:
     with pytest.raises(ValueError, match="consecutive"):
         await store.append(KEY, epoch, batch)
 

@@ -25,7 +25,6 @@ from gateway.telemetry.logs import configure
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.ops_http import ListenError, OpsOptions, OpsServer
 
-
 _PATIENCE = aiohttp.ClientTimeout(total=5)
 
 
@@ -170,9 +169,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
-async def test_garbage_gets_a_bare_refusal_and_no_line_in_the_log(
-    ops: Ops, log: io.StringIO, garbage: bytes
-) -> None:
+async def test_garbage_gets_a_bare_refusal_and_no_line_in_the_log(ops: Ops, log: io.StringIO, garbage: bytes) -> None:
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     answer = await ops.raw(garbage)
     assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")) or answer == b""
@@ -211,9 +208,7 @@ async def test_connections_beyond_the_bound_are_cut_and_the_others_served() -> N
             each.close()
 
 
-async def test_a_page_that_fails_says_so_in_the_log_and_nothing_outside(
-    ops: Ops, log: io.StringIO
-) -> None:
+async def test_a_page_that_fails_says_so_in_the_log_and_nothing_outside(ops: Ops, log: io.StringIO) -> None:
     class Broken:
         calls = 0
 

@@ -117,9 +117,7 @@ def test_every_metric_is_agreed_and_every_agreed_one_has_a_place() -> None:
 
 def test_label_names_are_the_agreed_ones() -> None:
     agreed, scraped = _agreed(), _scraped()
-    assert {name: names for name, (names, _) in scraped.items()} == {
-        name: set(agreed[name]) for name in scraped
-    }
+    assert {name: names for name, (names, _) in scraped.items()} == {name: set(agreed[name]) for name in scraped}
 
 
 def test_listed_label_values_are_the_ones_in_use() -> None:

@@ -165,8 +165,8 @@ async def test_nothing_is_left_after_stop(short: Path) -> None:
     await server.stop()
 
 
-async def test_a_frozen_server_is_stopped_by_force(short: Path) -> None:
-    server = EmbeddedValkey(EmbeddedOptions(folder=short, stop_seconds=0.1))
+async def test_a_frozen_server_is_stopped_too(short: Path) -> None:
+    server = EmbeddedValkey(EmbeddedOptions(folder=short))
     await server.start()
     pid = server.pid
     os.kill(pid, signal.SIGSTOP)
@@ -283,9 +283,7 @@ code = "import sys, runpy; sys.platform = 'darwin'; sys.argv = sys.argv[1:]; " \
 subprocess.run([sys.executable, "-I", "-S", "-c", code, {str(TETHER)!r}, str(os.getpid()),
                 "/bin/sh", "-c", "echo $$; exec /bin/sleep 60"])
 """
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", elsewhere), stdout=asyncio.subprocess.PIPE
-    )
+    process = await asyncio.create_subprocess_exec(*(sys.executable, "-c", elsewhere), stdout=asyncio.subprocess.PIPE)
     watched = Parent(process)
     pid = int(await watched.line())
     process.kill()

@@ -144,8 +144,7 @@ async def test_a_full_server_counts_as_gone_until_there_is_room(seen: Seen) -> N
         options = RedisOptions(url=server.url)
         async with RedisStore(options, SealingKeys.of_this_process(), seen) as store:
             appends = (
-                store.append(SessionKey("acme", f"s{number}"), 1, entry(1, bytes(200_000)))
-                for number in range(30)
+                store.append(SessionKey("acme", f"s{number}"), 1, entry(1, bytes(200_000))) for number in range(30)
             )
             outcomes = await asyncio.gather(*appends, return_exceptions=True)
             assert any("maxmemory" in str(outcome) for outcome in outcomes)
@@ -156,9 +155,7 @@ async def test_a_full_server_counts_as_gone_until_there_is_room(seen: Seen) -> N
             await store.append(KEY, 1, entry(1))
 
 
-async def test_one_broken_record_does_not_take_the_store_away(
-    server: EmbeddedValkey, store: RedisStore
-) -> None:
+async def test_one_broken_record_does_not_take_the_store_away(server: EmbeddedValkey, store: RedisStore) -> None:
     async with Redis.from_url(server.url) as raw:
         await raw.set("trunkline:{acme/s1}:m", "not a hash")
     outcomes = await asyncio.gather(

@@ -133,6 +133,17 @@ def fails_midway(conversation: "Conversation") -> Answers:
     refuse(conversation.context, "UPSTREAM_CLOSED", grpc.StatusCode.UNAVAILABLE)
 
 
+def fails_behind_events(conversation: "Conversation") -> Answers:
+    """Sends more than the client holds unread, then ends with a typed status."""
+    requests = iter(conversation)
+    next(requests)
+    yield opened()
+    next(requests)
+    for position in range(10):
+        yield ConverseResponse(audio=OutputAudio(data=bytes(4096), position=position))
+    refuse(conversation.context, "UPSTREAM_CLOSED", grpc.StatusCode.UNAVAILABLE)
+
+
 def last_words(conversation: "Conversation") -> Answers:
     """After the third message says 20 things and `closed`, and ends while the caller goes on."""
     requests = iter(conversation)

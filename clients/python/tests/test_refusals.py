@@ -88,10 +88,11 @@ async def _speak(session: AsyncSession) -> None:
             await session.send_audio(bytes(1000))
 
 
-async def test_a_refusal_reaches_a_caller_who_is_speaking() -> None:
-    with serving(scripts.fails_midway) as gateway:
+@pytest.mark.parametrize("script", [scripts.fails_midway, scripts.fails_behind_events])
+async def test_a_failure_reaches_a_caller_who_only_speaks(script: Script) -> None:
+    with serving(script) as gateway:
         async with AsyncClient(gateway.address) as client:
-            for _ in range(50):
+            for _ in range(20):
                 async with client.open() as session:
                     with pytest.raises(UpstreamError):
                         while True:

@@ -67,9 +67,7 @@ def test_every_cut_is_noticed(sealer: RecordSealer) -> None:
         (KEY, 7, EPOCH),
     ],
 )
-def test_a_record_opens_nowhere_but_in_its_place(
-    sealer: RecordSealer, key: SessionKey, epoch: int, seq: int
-) -> None:
+def test_a_record_opens_nowhere_but_in_its_place(sealer: RecordSealer, key: SessionKey, epoch: int, seq: int) -> None:
     with pytest.raises(RecordUnreadableError):
         sealer.open(key, epoch, seq, sealer.seal(KEY, EPOCH, ENTRY))
 

@@ -10,9 +10,7 @@ from gateway.telemetry.health import Health, LoopLag, Status
 from gateway.telemetry.metrics import Metrics
 
 
-@pytest.mark.parametrize(
-    ("starting", "draining", "overloaded"), list(product((False, True), repeat=3))
-)
+@pytest.mark.parametrize(("starting", "draining", "overloaded"), list(product((False, True), repeat=3)))
 def test_ready_means_neither_starting_nor_draining_nor_overloaded(
     *, starting: bool, draining: bool, overloaded: bool
 ) -> None:

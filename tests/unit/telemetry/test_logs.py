@@ -120,15 +120,11 @@ def test_a_correlation_id_is_cut(log: Log, report: Reports) -> None:
 @given(
     fields=st.dictionaries(
         st.sampled_from(sorted(FIELDS.keys() - {"event", "level", "timestamp"})),
-        st.one_of(
-            st.text(), st.floats(), st.integers(), st.binary(), st.none(), st.lists(st.text())
-        ),
+        st.one_of(st.text(), st.floats(), st.integers(), st.binary(), st.none(), st.lists(st.text())),
         max_size=5,
     )
 )
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_logged_is_one_line_of_json(log: Log, fields: dict[str, Any]) -> None:
     before = len(log.lines)
     structlog.get_logger().info("anything", **fields)
@@ -192,9 +188,7 @@ def test_libraries_warn_in_our_format_and_else_are_silent(log: Log, library: str
 
 
 def test_a_librarys_bad_format_string_is_no_error(log: Log) -> None:
-    (ours,) = (
-        each for each in logging.getLogger().handlers if "telemetry" in type(each).__module__
-    )
+    (ours,) = (each for each in logging.getLogger().handlers if "telemetry" in type(each).__module__)
     ours.handle(logging.LogRecord("grpc", logging.ERROR, "", 0, "%d of %d", ("x",), None))
     assert log.lines[0]["message"] == "%d of %d"
 
@@ -212,9 +206,7 @@ def test_a_process_writes_nothing_but_json() -> None:
         "import logging, warnings; from gateway.telemetry.logs import configure; configure();"
         "warnings.warn('old api'); logging.getLogger('grpc').error('lost')"
     )
-    ended = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
-    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
     assert ended.stdout == ""
     lines = [json.loads(line) for line in ended.stderr.splitlines()]
     assert [line["logger"] for line in lines] == ["py.warnings", "grpc"]

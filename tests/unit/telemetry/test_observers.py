@@ -35,9 +35,7 @@ def test_an_acquire_is_counted_with_its_wait() -> None:
 
 def test_a_failed_dial_still_shows_the_stages_it_reached() -> None:
     metrics = Metrics()
-    PoolMetrics(metrics).dialled(
-        "default", "upstream_refused_key", DialTimes({"tcp": 0.02, "tls": 0.04})
-    )
+    PoolMetrics(metrics).dialled("default", "upstream_refused_key", DialTimes({"tcp": 0.02, "tls": 0.04}))
     name = "trunkline_dial_seconds_count"
     assert value(metrics, name, pool="default", stage="tls") == 1
     assert value(metrics, name, pool="default", stage="created") is None
@@ -66,6 +64,12 @@ def test_a_sessions_tokens_are_counted_by_kind(report: Reports) -> None:
     assert value(metrics, name, pool="default", kind="input") == 20
     assert value(metrics, name, pool="default", kind="output_audio") == 14
     assert value(metrics, name, pool="default", kind="input_text") is None
+
+
+def test_a_providers_negative_count_is_left_out(report: Reports) -> None:
+    metrics = Metrics()
+    SessionMetrics(metrics, log=lambda _: None).session_ended(report(usage=Usage(input_tokens=-1)))
+    assert value(metrics, "trunkline_tokens_total", pool="default", kind="input") is None
 
 
 def test_a_session_is_logged_once_whatever_its_end(report: Reports) -> None:

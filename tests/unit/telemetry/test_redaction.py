@@ -21,7 +21,7 @@ from gateway.telemetry.redaction import (
     trace,
 )
 
-_NOISE = random.Random(7).randbytes  # noqa: S311
+_NOISE = random.Random(7).randbytes
 CANARY = "cAnary7Zz"
 SECRETS = [
     f"sk-{CANARY}0000000000",

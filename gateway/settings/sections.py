@@ -1,38 +1,24 @@
-"""The only reader of the environment and of the config file; checks all of it before anything starts.
-
-Precedence: environment (`TRUNKLINE_GRPC__ADDRESS`), then the file, then the defaults. An unknown key
-or variable refuses the start, with its path.
-"""
+"""What can be configured, section by section: names, defaults, meaning, and the bounds of each value."""
 
 import ipaddress
-import os
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.core.principal import Right
 
-ENV_PREFIX: Final = "TRUNKLINE_"
-# What Kubernetes sets for a service that is called trunkline, or trunkline-something.
-_SERVICE_LINK: Final = re.compile(
-    r"TRUNKLINE_(?:[A-Z0-9_]+_)?(?:SERVICE_(?:HOST|PORT\w*)|PORT(?:_\d+_(?:TCP|UDP|SCTP)\w*)?)"
-)
-# Read by the commands that call a gateway, not by the gateway.
-_OTHERS: Final = frozenset({"TRUNKLINE_TOKEN"})
 
-
-class SettingsError(Exception):
-    """The configuration cannot be used; the text says where and why, and holds no secret."""
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only be this machine."""
+    name = host.strip("[]")
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 class _Section(BaseModel):
@@ -59,9 +45,7 @@ class GrpcSettings(_Section):
     """The door for callers."""
 
     address: str = Field("127.0.0.1:50051", description="where callers connect")
-    advertise: str | None = Field(
-        None, description="the address that callers are told to resume at; null = none"
-    )
+    advertise: str | None = Field(None, description="the address that callers are told to resume at; null = none")
     tls: TlsSettings = TlsSettings()
 
 
@@ -148,9 +132,7 @@ class TargetSettings(_Section):
 class RecoverySettings(_Section):
     """What a recovered conversation gets back."""
 
-    user_turns: Literal["transcript", "audio", "none"] = Field(
-        "transcript", description="audio is not served yet"
-    )
+    user_turns: Literal["transcript", "audio", "none"] = Field("transcript", description="audio is not served yet")
 
 
 def _default_session() -> dict[str, Any]:
@@ -173,9 +155,7 @@ class TemplateSettings(_Section):
 
     target: str = Field("openai", description="where its lines are dialled")
     model: str = Field("gpt-realtime-2.1", description="the provider's model")
-    session: dict[str, Any] = Field(
-        default_factory=_default_session, description="the provider's session object"
-    )
+    session: dict[str, Any] = Field(default_factory=_default_session, description="the provider's session object")
     recovery: RecoverySettings = RecoverySettings()
     durability: Literal["available", "strict"] = Field("available", description="strict is not served yet")
     language: str | None = Field(None, description="BCP 47, for fallback speech")
@@ -240,169 +220,3 @@ class LimitSettings(_Section):
     heartbeat_ms: int = Field(1000, ge=100, description="silence before an ack travels alone")
     drain_seconds: float = Field(45, ge=0, description="how long sessions may finish at a stop")
     sessions_max: int = Field(1000, ge=1, description="sessions in one process")
-
-
-class Settings(BaseSettings):
-    """Everything that can be configured."""
-
-    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
-    )
-
-    profile: Literal["development", "production"] = Field(
-        "development",
-        description="production turns off reflection, plaintext listeners beyond loopback, "
-        "secrets from the environment and --insecure-dev",
-    )
-    grpc: GrpcSettings = GrpcSettings()
-    ops: OpsSettings = OpsSettings()
-    door: DoorSettings = DoorSettings()
-    redis: RedisSettings = RedisSettings()
-    store: StoreSettings = StoreSettings()
-    callers: list[CallerSettings] = Field([], description="who may call")
-    accounts: dict[str, AccountSettings] = {"main": AccountSettings()}
-    targets: dict[str, TargetSettings] = {"openai": TargetSettings()}
-    templates: dict[str, TemplateSettings] = Field(default_factory=lambda: {"default": TemplateSettings()})
-    pools: dict[str, PoolSettings] = Field({"default": PoolSettings()}, description="keyed by template")
-    rotate: RotateSettings = RotateSettings()
-    limits: LimitSettings = LimitSettings()
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment win over the file, whose content comes as init values."""
-        del settings_cls, dotenv_settings, file_secret_settings
-        return (env_settings, init_settings)
-
-    @model_validator(mode="after")
-    def _names_meet(self) -> "Settings":
-        for name, target in self.targets.items():
-            _known(target.accounts, self.accounts, f"targets.{name}.accounts", "accounts")
-        for name, template in self.templates.items():
-            _known([template.target], self.targets, f"templates.{name}.target", "targets")
-        _known(self.pools, self.templates, "pools", "templates")
-        if self.redis.url != "embedded" and not self.store.sealing_keys:
-            raise ValueError("store.sealing_keys: an external Redis needs at least one key")
-        _check_served(self)
-        _check_ceilings(self)
-        if self.profile == "production":
-            _check_production(self)
-        return self
-
-
-def _check_served(settings: Settings) -> None:
-    """Refuse what is in the contract and not served yet, so that nobody relies on it in vain."""
-    for name, account in settings.accounts.items():
-        if account.safety != "none":
-            raise ValueError(f"accounts.{name}.safety: {account.safety} is not served yet")
-    for name, template in settings.templates.items():
-        if template.durability != "available":
-            raise ValueError(f"templates.{name}.durability: strict is not served yet")
-        if template.recovery.user_turns == "audio":
-            raise ValueError(f"templates.{name}.recovery.user_turns: audio is not served yet")
-
-
-def _check_ceilings(settings: Settings) -> None:
-    used: dict[str, int] = {}
-    for name, template in settings.templates.items():
-        account = settings.targets[template.target].accounts[0]
-        ceiling = settings.pools.get(name, PoolSettings()).ceiling
-        used[account] = used.get(account, 0) + ceiling
-    for name, total in used.items():
-        limit = settings.accounts[name].connections_max
-        if total > limit:
-            raise ValueError(
-                f"accounts.{name}.connections_max is {limit}, but the ceilings of its pools sum up to {total}"
-            )
-
-
-def _known(names: Any, there: Mapping[str, Any], where: str, what: str) -> None:
-    for name in names:
-        if name not in there:
-            raise ValueError(f"{where}: {name!r} is not among {what}: {', '.join(sorted(there))}")
-
-
-def _check_production(settings: Settings) -> None:
-    host = settings.grpc.address.rpartition(":")[0]
-    if settings.grpc.tls.cert_file is None and not is_loopback(host):
-        raise ValueError("grpc.tls: in production only a loopback address may go without")
-    for name, account in settings.accounts.items():
-        if account.key_file is None:
-            raise ValueError(f"accounts.{name}.key_file: needed in production")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address can only be this machine."""
-    name = host.strip("[]")
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def load(file: Path | None) -> Settings:
-    """Read the file (YAML, or none) and the environment. Raises `SettingsError`."""
-    content = _read(file) if file is not None else {}
-    _check_variables(os.environ)
-    try:
-        return Settings(**content)
-    except ValidationError as error:
-        lines = [f"  {_path(each['loc'])}{_words(each['msg'])}" for each in error.errors()]
-        raise SettingsError("the configuration cannot be used:\n" + "\n".join(lines)) from None
-
-
-def environment_key() -> str | None:
-    """Return the provider's key from the environment; for development only."""
-    return os.environ.get("OPENAI_API_KEY")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"{file} is not YAML{where}") from None
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise SettingsError(f"{file} must hold a mapping of names")
-    return content
-
-
-def _check_variables(environment: Mapping[str, str]) -> None:
-    """Refuse a variable of ours that names no setting: pydantic would ignore it in silence."""
-    for name in sorted(environment):
-        if not name.upper().startswith(ENV_PREFIX) or name in _OTHERS:
-            continue
-        if not _SERVICE_LINK.fullmatch(name) and not _names_setting(name):
-            raise SettingsError(f"environment variable {name} names no setting")
-
-
-def _names_setting(name: str) -> bool:
-    path = name[len(ENV_PREFIX) :].lower().split("__")
-    field = Settings.model_fields.get(path[0])
-    if field is None:
-        return False
-    section = field.annotation
-    if len(path) > 1 and isinstance(section, type) and issubclass(section, BaseModel):
-        return path[1] in section.model_fields
-    return True
-
-
-def _words(message: str) -> str:
-    if message == "Extra inputs are not permitted":
-        return "no such key"
-    return message.removeprefix("Value error, ")
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    return ".".join(map(str, location)) + ": " if location else ""
