@@ -29,6 +29,7 @@ from gateway.runtime.tasks import TaskScope
 # Advice to a refused caller: about what one dial takes.
 RETRY_AFTER_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 5.0
+_CAPACITY: Final = frozenset({Reason.QUEUE_FULL, Reason.WAIT_TIMED_OUT, Reason.DRAINING})
 _log = structlog.get_logger(__name__)
 
 
@@ -207,7 +208,7 @@ class WarmPool:
         name = self.template.name
         state = f"{stats.leased} leased, {stats.ready} ready, {stats.dialling} dialling of {stats.ceiling}"
         message = f"pool {name} gave no line within {reject.waited_seconds:.2f} s: {state}"
-        if reject.reason.name.startswith("UPSTREAM_") or reject.reason is Reason.UNKNOWN_MODEL:
+        if reject.reason not in _CAPACITY:  # what dialling last failed with
             return UpstreamError(reject.reason, message, retry_after_seconds=RETRY_AFTER_SECONDS)
         numbers = PoolNumbers("pool", name, stats.total, stats.leased, stats.ready, stats.dialling, stats.waiting)
         return CapacityError(reject.reason, message, numbers=numbers, retry_after_seconds=RETRY_AFTER_SECONDS)

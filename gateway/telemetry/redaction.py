@@ -115,12 +115,12 @@ def _scalar(value: object) -> str | int | float | bool | None:
 
 _FIELDS_BY_KIND: Final[Mapping[Callable[[object], Plain], str]] = {
     word: """event level timestamp logger session_id pool upstream_session_id source state
-        previous_state cause task stage result method status component target account provider
+        previous_state task stage result method status component target account provider
         model template template_version profile durability address owner_address peer signal
         version key_id connection_id lease_id waiter_id response_id item_id event_id upstream_code
-        code command direction trigger outcome file rights names components""",
+        code command direction trigger outcome health rights names components""",
     label: "tenant caller correlation_id",
-    text: "reason error message detail hint",
+    text: "reason cause error message detail hint path",
     trace: "exception",
     number: """duration_seconds waited_ms waited_seconds audio_in_bytes audio_out_bytes frames_in
         frames_out responses input_tokens output_tokens input_text_tokens input_audio_tokens

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.core.errors import Reason
 from gateway.core.events import ClosedReason
+from gateway.telemetry import redaction
 from gateway.telemetry.redaction import (
     FIELDS,
     LIST_MAX,
@@ -126,6 +127,11 @@ def test_a_foreign_object_is_never_asked_for_its_text() -> None:
 
     for name in FIELDS:
         assert clean({name: Key()})[name] in ("[Key]", REDACTED)
+
+
+def test_no_field_is_of_two_kinds() -> None:
+    names = " ".join(redaction._FIELDS_BY_KIND.values()).split()
+    assert sorted(names) == sorted(FIELDS)
 
 
 def test_unknown_fields_are_dropped_and_named() -> None:
