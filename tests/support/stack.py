@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ class Running:
     settings: Settings
     channel: grpc.aio.Channel
     stop: asyncio.Event
+    callers: list[Caller] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -41,7 +42,8 @@ class Running:
         return f"http://{self.settings.ops.address}"
 
     def caller(self, token: str = "") -> Caller:
-        return Caller(self.channel, token)
+        self.callers.append(Caller(self.channel, token))
+        return self.callers[-1]
 
     def pool(self, name: str = "default") -> PoolStats:
         return self.gateway.pools[name].stats()
@@ -87,7 +89,8 @@ async def gateway_on(
     stop, started = asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(gateway.run(stop, started))
     begun = asyncio.create_task(started.wait())
-    channel = _channel(settings.grpc.address, credentials)
+    channel = channel_to(settings.grpc.address, credentials)
+    running = Running(gateway, settings, channel, stop)
     try:
         await asyncio.wait(
             {serving, begun}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED
@@ -95,16 +98,20 @@ async def gateway_on(
         if serving.done():
             serving.result()
         assert started.is_set(), "the gateway did not start"
-        yield Running(gateway, settings, channel, stop)
+        yield running
     finally:
         begun.cancel()
+        for caller in running.callers:
+            caller.cancel()
         await channel.close()
         stop.set()
         await asyncio.wait_for(serving, STOP_SECONDS)
 
 
-def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
-    # A connection of its own for each test, whatever address was used before.
+def channel_to(
+    address: str, credentials: grpc.ChannelCredentials | None = None
+) -> grpc.aio.Channel:
+    """Return a channel with a connection of its own."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     if credentials is None:
         return grpc.aio.insecure_channel(address, options)

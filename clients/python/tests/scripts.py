@@ -139,7 +139,7 @@ def fails_behind_events(conversation: "Conversation") -> Answers:
     next(requests)
     yield opened()
     next(requests)
-    for position in range(10):
+    for position in range(5):
         yield ConverseResponse(audio=OutputAudio(data=bytes(4096), position=position))
     refuse(conversation.context, "UPSTREAM_CLOSED", grpc.StatusCode.UNAVAILABLE)
 

@@ -200,7 +200,9 @@ class ConverseResponse(_message.Message):
     epoch: _builtins.int
     """The owner's number; it never falls."""
     durable: _builtins.bool
-    """Control lane: whether it was stored before it was sent; absent = nothing is stored in this session."""
+    """Control lane: whether it was stored before it was sent. False for one that was not held (`opened`,
+    `interrupted`) or that the store did not confirm in time; it is stored afterwards. Absent on the live lane.
+    """
     @_builtins.property
     def opened(self) -> Global___Opened:
         """The session has its line."""

@@ -124,7 +124,7 @@ def test_a_recorded_spoken_turn_is_told_in_order() -> None:
     ]
     spoken = "".join(e.delta for e in events if isinstance(e, out.UserTranscriptDelta))
     whole = [e.text for e in events if isinstance(e, out.UserTranscript)]
-    assert whole == [spoken] == ["Hello, my name is Marcelo."]
+    assert whole == [spoken.strip()] == ["Hello, my name is Marcelo."]
     answer = "".join(e.delta for e in events if isinstance(e, out.TranscriptDelta))
     (said,) = [e for e in events if isinstance(e, out.ItemDone) and e.role == "assistant"]
     assert said.text == answer == "Hello, Marcelo! Great to meet you. How can I help you today?"

@@ -1,0 +1,440 @@
+"""What the gateway refuses, by which status and reason, and what goes on after it."""
+
+import asyncio
+import json
+
+import grpc
+import pytest
+from trunkline.v1 import control_pb2 as control
+from trunkline.v1 import errors_pb2 as errors
+from trunkline.v1 import event_pb2 as event
+from trunkline.v1 import session_pb2 as session
+from trunkline.v1 import types_pb2 as types
+
+from tests.support.calls import Caller
+from tests.support.stack import gateway_on, pool, simulator, stack
+from tests.support.upstream import Line, provider
+
+DEEP = "[" * 100_000
+LONE_SURROGATE = '{"type":"response.cancel","response_id":"\\ud800"}'
+HUGE_NUMBER = '{"type":"response.create","response":{"max_output_tokens":' + "9" * 40 + "}}"
+
+
+async def still_answers(caller: Caller) -> None:
+    """Show that the session goes on."""
+    await caller.answer_please(output_modality=control.OUTPUT_MODALITY_TEXT)
+    done = await caller.until("response_done")
+    assert done.status == event.RESPONSE_STATUS_COMPLETED
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"audio": b"\0\0"},
+        {"control": control.Control(create_response=control.CreateResponse())},
+        {"bye": session.Bye()},
+        {},
+    ],
+    ids=["audio", "control", "bye", "nothing"],
+)
+async def test_a_first_message_that_is_not_open_ends_the_call(first: dict[str, object]) -> None:
+    async with stack() as (running, _):
+        caller = running.caller()
+        if first:
+            await caller.send(**first)
+        else:
+            await caller.half_close()
+        assert await caller.rest() == []
+        status = await caller.status()
+        assert (status.code, status.reason) == (
+            grpc.StatusCode.INVALID_ARGUMENT, "FIRST_FRAME_EXPECTED"
+        )
+        assert running.pool().leased == 0
+
+
+async def test_a_second_open_is_refused_and_the_session_goes_on() -> None:
+    async with stack() as (running, _):
+        caller = running.caller()
+        first = await caller.open()
+        await caller.send(open=session.Open())
+        error = await caller.until("error")
+        assert error.reason == errors.ERROR_REASON_ALREADY_OPEN
+        await still_answers(caller)
+        assert [each.session_id for each in caller.all("opened")] == [first.session_id]
+
+
+async def test_an_unknown_template_is_not_found_and_the_known_ones_are_named() -> None:
+    async with stack() as (running, _):
+        status = await running.caller().refused(template="nonesuch")
+        assert (status.code, status.reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_TEMPLATE")
+        assert "default" in status.text
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"session_json": '{"model": "gpt-realtime-mini"}'},
+        {"session_json": '{"type": "transcription"}'},
+        {"session_json": "[1]"},
+        {"session_json": "{"},
+        {"session_json": DEEP},
+        {"tools": control.Tools(tools=[control.Tool(name="f", parameters_json="7")])},
+    ],
+    ids=["model", "type", "a list", "broken", "deep", "tool parameters"],
+)
+async def test_an_override_that_cannot_be_is_refused_with_its_reason(
+    overrides: dict[str, object],
+) -> None:
+    async with stack() as (running, _):
+        asked = control.SessionOverrides(**overrides)
+        status = await running.caller().refused(overrides=asked)
+        assert status.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert status.reason == "OVERRIDE_REFUSED"
+        assert status.info.metadata["retryable"] == "false"
+        assert running.pool().leased == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"audio": 5},
+        {"audio": {"input": 7}},
+        {"audio": {"input": {"format": "x"}}},
+        {"audio": {"input": {"turn_detection": "x"}}},
+        {"audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": "x"}}}},
+        {"audio": {"output": {"format": ["x"]}}},
+    ],
+    ids=["audio", "input", "format", "turn detection", "silence", "output format"],
+)
+async def test_an_override_of_the_wrong_shape_is_the_callers_fault_not_ours(
+    content: dict[str, object],
+) -> None:
+    """Refused by us at once, or by the provider as `config_rejected`: never an unknown fault."""
+    async with stack() as (running, _):
+        caller = running.caller()
+        overrides = control.SessionOverrides(session_json=json.dumps(content))
+        await caller.send(open=session.Open(overrides=overrides))
+        while (message := await caller.read()) is not None:
+            if message.WhichOneof("message") == "config_rejected":
+                return
+        assert (await caller.status()).reason == "OVERRIDE_REFUSED"
+
+
+async def test_a_configuration_that_the_provider_refuses_comes_as_config_rejected() -> None:
+    async with stack() as (running, _):
+        caller = running.caller()
+        overrides = control.SessionOverrides(voice="nobody")
+        opened = await caller.open(overrides=overrides)
+        assert opened.config == session.CONFIG_STATE_SENT
+        rejected = await caller.until("config_rejected")
+        assert rejected.param == "session.audio.output.voice"
+        assert rejected.error.upstream_code == "invalid_value"
+        assert rejected.error.reason in (
+            errors.ERROR_REASON_INVALID_FRAME, errors.ERROR_REASON_CONFIG_REJECTED
+        )
+
+
+async def test_a_message_that_is_too_large_is_refused_and_the_session_goes_on() -> None:
+    async with stack() as (running, _):
+        caller = running.caller()
+        opened = await caller.open()
+        await caller.send(audio=bytes(opened.limits.message_max_bytes + 2))
+        error = await caller.until("error")
+        assert error.reason == errors.ERROR_REASON_MESSAGE_TOO_LARGE
+        await caller.send(audio=bytes(opened.limits.message_max_bytes))
+        await caller.ask(text=control.TextInput(text="x" * opened.limits.message_max_bytes), cseq=3)
+        error = await caller.until("error")
+        assert (error.reason, error.cseq) == (errors.ERROR_REASON_MESSAGE_TOO_LARGE, 3)
+        await still_answers(caller)
+
+
+async def test_every_one_of_the_providers_client_events_may_be_sent_as_json() -> None:
+    async with stack() as (running, provider):
+        caller = running.caller()
+        await caller.open()
+        item = {
+            "id": "tag-raw",
+            "type": "message",
+            "role": "user",
+            "content": [{"type": "input_text", "text": "My name is Bob. What is my name?"}],
+        }
+        for raw in (
+            {"type": "session.update", "session": {"type": "realtime", "instructions": "Be brief"}},
+            {"type": "conversation.item.create", "item": item},
+            {"type": "response.create", "response": {"output_modalities": ["text"]}},
+        ):
+            await caller.ask(raw=control.RawEvent(json=json.dumps(raw)))
+        await caller.until("response_done")
+        (update,) = caller.all("session_updated")
+        assert json.loads(update.session_json)["instructions"] == "Be brief"
+        assert "".join(each.delta for each in caller.all("text_delta")) == "Your name is Bob."
+        assert any(each["session_tags"] == ["tag-raw"] for each in provider.connections())
+
+
+async def test_a_refusal_by_the_provider_names_the_callers_own_event() -> None:
+    async with stack() as (running, _):
+        caller = running.caller()
+        await caller.open()
+        raw = {"type": "conversation.item.delete", "item_id": "none", "event_id": "mine-1"}
+        await caller.ask(raw=control.RawEvent(json=json.dumps(raw)), cseq=5)
+        error = await caller.until("error")
+        assert error.client_event_id == "mine-1"
+        assert error.upstream_code == "item_delete_invalid_item_id"
+        await caller.ask(cancel=control.CancelResponse(response_id="resp_none"), cseq=6)
+        error = await caller.until("error")
+        assert (error.cseq, error.client_event_id) == (6, "")
+        await still_answers(caller)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "", "null", "[]", '"x"', "{}", '{"type": 5}', '{"type": "nonesuch"}',
+        '{"type": "session.created"}', DEEP, '{"a":' + DEEP, LONE_SURROGATE, HUGE_NUMBER,
+        '{"type":"response.cancel","event_id":"\\udc00"}', '{"type": "\\ud800"}',
+        '{"type":"response.create","response":{"temperature":NaN}}',
+    ],
+    ids=[
+        "broken", "empty", "null", "list", "string", "no type", "type of 5", "unknown type",
+        "server event", "deep", "deep in an object", "lone surrogate", "huge number",
+        "surrogate id", "surrogate type", "not a number",
+    ],
+)  # fmt: skip
+async def test_json_that_is_no_client_event_is_refused_and_the_session_goes_on(text: str) -> None:
+    async with stack() as (running, _):
+        caller = running.caller()
+        await caller.open()
+        await caller.ask(raw=control.RawEvent(json=text), cseq=9)
+        error = await caller.until("error")
+        assert error.reason in (
+            errors.ERROR_REASON_INVALID_EVENT_JSON, errors.ERROR_REASON_INVALID_FRAME
+        )
+        assert error.cseq == 9
+        assert len(error.message) < 300
+        await still_answers(caller)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"create_response": control.CreateResponse(response_json=DEEP)},
+        {"create_response": control.CreateResponse(response_json='{"metadata":{"a":"\\ud800"}}')},
+        {"create_response": control.CreateResponse(response_json='{"max_output_tokens":1e400}')},
+        {"update_session": control.UpdateSession(
+            overrides=control.SessionOverrides(session_json="{"))},
+        {"truncate": control.TruncateItem()},
+        {"tool_result": control.ToolResult()},
+        {},
+    ],
+    ids=["deep", "surrogate", "infinite", "update", "truncate", "tool result", "empty"],
+)  # fmt: skip
+async def test_a_control_that_cannot_be_is_refused_and_the_session_goes_on(
+    asked: dict[str, object],
+) -> None:
+    async with stack() as (running, _):
+        caller = running.caller()
+        await caller.open()
+        await caller.ask(cseq=4, **asked)
+        error = await caller.until("error")
+        assert error.cseq == 4
+        await still_answers(caller)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"lease_token": "x"},
+        {"safety_identifier": "x"},
+        {"history": [session.HistoryItem(text="x")]},
+        {"greet": session.Greet()},
+        {"idempotency_key": "x"},
+        {"features": [types.FEATURE_RESUMABLE]},
+    ],
+    ids=lambda asked: next(iter(asked)),
+)
+async def test_a_part_of_open_that_is_not_served_is_refused_by_name(asked: dict[str, object]) -> None:
+    async with stack() as (running, _):
+        status = await running.caller().refused(**asked)
+        assert (status.code, status.reason) == (
+            grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED_YET"
+        )
+        assert next(iter(asked)) in status.text
+
+
+async def test_resume_is_refused_as_not_served() -> None:
+    async with stack() as (running, _):
+        caller = running.caller()
+        await caller.send(resume=session.Resume(token="x"))
+        assert await caller.rest() == []
+        assert (await caller.status()).reason == "NOT_IMPLEMENTED_YET"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"correlation_id": "x" * 129},
+        {"metadata": {str(each): "x" for each in range(17)}},
+    ],
+    ids=lambda asked: next(iter(asked)),
+)
+async def test_marks_are_bounded(asked: dict[str, object]) -> None:
+    async with stack() as (running, _):
+        assert (await running.caller().refused(**asked)).reason == "INVALID_FRAME"
+
+
+# Capacity.
+
+FULL = {"default": pool(floor=1, ceiling=1, waiters_max=2, wait_max_ms=4000)}
+
+
+async def test_callers_wait_first_in_first_out_then_are_refused_with_numbers() -> None:
+    async with stack(pools=FULL) as (running, _):
+        holder = running.caller()
+        await holder.open()
+        waiters = [running.caller() for _ in range(2)]
+        for place, waiter in enumerate(waiters, start=1):
+            await waiter.send(open=session.Open())
+            await _until(lambda place=place: running.pool().waiting == place)
+        status = await running.caller().refused()
+        assert (status.code, status.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+        assert status.info.metadata["retryable"] == "true"
+        assert status.retry_seconds is not None
+        assert status.retry_seconds > 0
+        assert status.numbers == errors.PoolNumbers(
+            scope="pool", pool="default", total=1, leased=1, warm=0, dialling=0, waiting=2
+        )
+        for before, waiter in zip((holder, waiters[0]), waiters, strict=True):
+            reading = asyncio.create_task(waiter.until("opened"))
+            others = [each for each in waiters if each is not waiter and not each.seen]
+            await before.bye()
+            opened = await reading
+            assert opened.source == types.LINE_SOURCE_WAITED
+            assert all(each.kinds() == [] for each in others)
+
+
+async def _until(holds: object) -> None:
+    from tests.support.waiting import eventually  # noqa: PLC0415
+
+    await eventually(holds, "the waiter stands in the queue")  # type: ignore[arg-type]
+
+
+async def test_a_caller_waits_as_long_as_it_asked_and_not_longer() -> None:
+    async with stack(pools=FULL) as (running, _):
+        await running.caller().open()
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        status = await running.caller().refused(wait_max_ms=300)
+        waited = loop.time() - asked_at
+        assert (status.code, status.reason) == (
+            grpc.StatusCode.DEADLINE_EXCEEDED, "WAIT_TIMED_OUT"
+        )
+        assert 0.29 <= waited < 1.0
+        assert status.numbers is not None
+        assert status.numbers.leased == 1
+        assert running.pool().waiting == 0
+
+
+async def test_a_waiter_that_hangs_up_leaves_the_queue() -> None:
+    async with stack(pools=FULL) as (running, _):
+        await running.caller().open()
+        waiter = running.caller()
+        await waiter.send(open=session.Open())
+        await _until(lambda: running.pool().waiting == 1)
+        waiter.cancel()
+        await _until(lambda: running.pool().waiting == 0)
+
+
+async def test_past_the_gateways_own_limit_callers_are_sent_elsewhere() -> None:
+    async with stack(limits={"sessions_max": 1, "drain_seconds": 0.5}) as (running, _):
+        await running.caller().open()
+        status = await running.caller().refused()
+        assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "OVERLOADED")
+        assert status.retry_seconds == 1.0
+
+
+# The provider.
+
+
+async def test_a_provider_that_is_not_there_is_unreachable() -> None:
+    async with gateway_on("ws://127.0.0.1:19999/v1/realtime") as running:
+        status = await running.caller().refused(wait_max_ms=300)
+        assert (status.code, status.reason) == (
+            grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNREACHABLE"
+        )
+        assert status.info.metadata["retryable"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("http", "code", "reason"),
+    [
+        (401, grpc.StatusCode.FAILED_PRECONDITION, "UPSTREAM_REFUSED_KEY"),
+        (403, grpc.StatusCode.FAILED_PRECONDITION, "UPSTREAM_REFUSED_KEY"),
+        (404, grpc.StatusCode.FAILED_PRECONDITION, "UNKNOWN_MODEL"),
+        (429, grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_RATE_LIMITED"),
+        (500, grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNREACHABLE"),
+    ],
+)
+async def test_a_refused_handshake_has_the_name_of_its_cause(
+    http: int, code: grpc.StatusCode, reason: str
+) -> None:
+    async def nothing(_: Line) -> None:
+        return
+
+    async with provider(nothing, status=http) as upstream, gateway_on(upstream) as running:
+        status = await running.caller().refused(wait_max_ms=300)
+        assert (status.code, status.reason) == (code, reason)
+
+
+async def test_a_provider_that_stops_ends_its_sessions_with_a_reason() -> None:
+    async with simulator() as provider, gateway_on(provider.url) as running:
+        caller = running.caller()
+        await caller.open()
+        await provider.stop()
+        closed = await caller.until("closed")
+        assert closed.reason == event.CLOSED_REASON_UPSTREAM
+        assert closed.error.reason == errors.ERROR_REASON_UPSTREAM_CLOSED
+        assert await caller.read() is None
+        status = await caller.status()
+        assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "UPSTREAM_CLOSED")
+        await running.until_free()
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1011, 3000, 4000])
+async def test_no_end_of_a_line_that_nobody_asked_for_is_taken_for_a_normal_one(code: int) -> None:
+    async def hang_up(line: Line) -> None:
+        heard = await line.hear()
+        assert heard is not None
+        await line.close(code)
+
+    async with provider(hang_up) as upstream, gateway_on(upstream) as running:
+        caller = running.caller()
+        await caller.open()
+        await caller.answer_please()
+        closed = await caller.until("closed")
+        assert closed.reason == event.CLOSED_REASON_UPSTREAM
+        assert (await caller.rest())[-1].closed == closed
+        assert (await caller.status()).code is not grpc.StatusCode.OK
+
+
+async def test_a_provider_that_sends_no_json_ends_the_session() -> None:
+    async def babble(line: Line) -> None:
+        await line.hear()
+        await line.say(b"secret words of a user {")
+
+    async with provider(babble) as upstream, gateway_on(upstream) as running:
+        caller = running.caller()
+        await caller.open()
+        await caller.answer_please()
+        closed = await caller.until("closed")
+        assert closed.reason == event.CLOSED_REASON_UPSTREAM
+        assert "secret" not in str(closed)
+
+
+async def test_a_pool_that_stands_empty_dials_for_its_caller() -> None:
+    pools = {"default": pool(floor=0, wait_max_ms=5000)}
+    async with stack({"connect_delay_ms": 200}, pools=pools) as (running, provider):
+        assert provider.connections() == []
+        opened = await running.caller().open()
+        assert opened.source == types.LINE_SOURCE_WAITED
+        assert 200 <= opened.waited_ms < 2000
+        assert len(provider.connections()) == 1
