@@ -3,6 +3,7 @@
 Pure: `now` is monotonic seconds. Keeps no text and no audio, only ids, counts and times.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,6 +19,7 @@ HEARING_SECONDS: Final = 2.0
 SILENCE_MARGIN_MS: Final = 300
 CONFIG_EVENT_ID: Final = "tl-config"
 _CONTROL_EVENT_ID: Final = "tl-control-"
+_OUR_EVENT_ID: Final = re.compile(rf"{_CONTROL_EVENT_ID}([0-9]{{1,20}})-[0-9]+")
 
 
 @dataclass(slots=True)
@@ -27,7 +29,7 @@ class _Answer:
     speech_stopped_at: float | None
     first_audio_at: float | None = None
     item_id: str = ""
-    samples: int = 0
+    size_bytes: int = 0
     tool_calls: int = 0
 
 
@@ -53,7 +55,9 @@ class Conversation:
         # (what it is counted from, seconds) of first audios that nobody has collected yet.
         self.first_audios: list[tuple[str, float]] = []
         self._answers: dict[str, _Answer] = {}
+        # By event id, in order: what was asked for and has not been answered.
         self._requested: dict[str, None] = {}
+        self._commits: dict[str, None] = {}
         self._answer_expected = False
         self._speaking = False
         self._speech_stopped_at: float | None = None
@@ -77,6 +81,7 @@ class Conversation:
         if kind == "response.create":
             self._requested[event_id] = None
         elif kind == "input_audio_buffer.commit":
+            self._commits[event_id] = None
             self._unheard_bytes = 0
         return {**event, "event_id": event_id}
 
@@ -97,6 +102,7 @@ class Conversation:
         return bool(
             self._answers
             or self._requested
+            or self._commits
             or self._answer_expected
             or self._speaking
             or self._transcripts_due
@@ -114,15 +120,20 @@ class Conversation:
         if answer.first_audio_at is None:
             self._first_audio(answer, now)
         if answer.item_id != event.item_id:
-            answer.item_id, answer.samples = event.item_id, 0
-        position = answer.samples
-        answer.samples += len(data) // self.turns.output_format.sample_bytes
+            answer.item_id, answer.size_bytes = event.item_id, 0
+        # Counted in bytes: a piece may end in the middle of a sample.
+        position = answer.size_bytes // self.turns.output_format.sample_bytes
+        answer.size_bytes += len(data)
         self.tally.audio_out_bytes += len(data)
         return out.OutputAudio(data, event.response_id, event.item_id, position)
 
     def receive(self, event: wire.ServerEvent, now: float) -> Sequence[out.SessionEvent]:
         """Turn any other typed event into what the caller is told, in order."""
         return _READERS[type(event)](self, event, now)
+
+    def _updated(self, event: wire.SessionUpdatedEvent, _now: float) -> Sequence[out.SessionEvent]:
+        self.turns = TurnTaking.of(event.configuration())
+        return (out.SessionUpdated(bytes(event.session).decode()),)
 
     def _speech_started(self, event: wire.BufferSpeechStarted, _now: float) -> Sequence[out.SessionEvent]:
         self._speaking = True
@@ -147,7 +158,10 @@ class Conversation:
         self._speaking = False
         self._unheard_bytes = 0
         self._hear_until = 0.0
-        self._answer_expected = self.turns.by_server and self.turns.create_response
+        if self._commits:  # the caller's own: it is answered only on request
+            self._commits.pop(next(iter(self._commits)))
+        else:
+            self._answer_expected = self.turns.by_server and self.turns.create_response
         if self.turns.transcribes:
             self._transcripts_due.add(event.item_id)
         return (out.InputCommitted(event.item_id),)
@@ -208,7 +222,7 @@ class Conversation:
                 answer.id,
                 answer.item_id,
                 out.InterruptionCause.SPEECH,
-                answer.samples,
+                answer.size_bytes // self.turns.output_format.sample_bytes,
                 had_tool_calls=answer.tool_calls > 0,
             )
             for answer in self._answers.values()
@@ -219,6 +233,7 @@ class Conversation:
         error = refusal.error
         event_id = error.event_id or ""
         self._requested.pop(event_id, None)
+        self._commits.pop(event_id, None)
         told = out.ErrorEvent(
             wire.error_reason(error),
             redact(error.message),
@@ -234,7 +249,7 @@ class Conversation:
 # How each typed event is read. A test compares the keys with the wire's union.
 _READERS: Final[dict[type[Any], Callable[[Conversation, Any, float], Sequence[out.SessionEvent]]]] = {
     wire.SessionCreated: lambda _s, _event, _now: (),
-    wire.SessionUpdatedEvent: lambda _s, event, _now: (out.SessionUpdated(bytes(event.session).decode()),),
+    wire.SessionUpdatedEvent: Conversation._updated,  # noqa: SLF001
     wire.ServerError: Conversation._error,  # noqa: SLF001 its own table
     wire.ItemDoneEvent: lambda _s, event, _now: (
         out.ItemDone(event.item.id, event.item.type, event.item.role, event.item.text),
@@ -264,10 +279,8 @@ def _limit(limit: Any) -> out.RateLimit:
 
 
 def _cseq(event_id: str) -> int:
-    if not event_id.startswith(_CONTROL_EVENT_ID):
-        return 0
-    number = event_id.removeprefix(_CONTROL_EVENT_ID).partition("-")[0]
-    return int(number) if number.isdigit() else 0
+    ours = _OUR_EVENT_ID.fullmatch(event_id)
+    return int(ours[1]) if ours else 0
 
 
 def _ms(later: float | None, earlier: float | None) -> int:

@@ -87,6 +87,7 @@ class PoolCore:
         self._failures = 0
         self._last_failure: Reason | None = None
         self._dial_not_before = 0.0
+        self._settled_at = 0.0
 
     # Inputs.
 
@@ -98,14 +99,15 @@ class PoolCore:
         """Ask for a line until `deadline`. Answered exactly once, by Grant or Reject, unless cancelled."""
         if self._draining:
             return [Reject(waiter_id, Reason.DRAINING, 0.0)]
+        late = self._reject_late_waiters(now)
         # A full queue is full only for those who would have to stand in it.
         served_at_once = not self._waiters and self._shelves[ConnectionState.READY]
         if not served_at_once and len(self._waiters) >= self.limits.waiters_max:
-            return [Reject(waiter_id, Reason.QUEUE_FULL, 0.0)]
+            return [*late, Reject(waiter_id, Reason.QUEUE_FULL, 0.0)]
         waiter = self._waiters[waiter_id] = _Waiter(waiter_id, now, deadline)
         effects = self._settle(now)
         waiter.asks = False
-        return effects
+        return [*late, *effects]
 
     def cancel(self, waiter_id: WaiterId, now: float) -> list[Effect]:
         """Forget a waiter. The dial that it caused goes on: the next one will be glad of it."""
@@ -122,13 +124,19 @@ class PoolCore:
             age = min(age, life_seconds * (1 - LIFE_LEFT_MIN_RATIO))
         connection.ready_at = now
         connection.retire_at = now + age
-        self._failures = 0
-        self._last_failure = None
+        if age > 0:
+            self._failures, self._last_failure, self._dial_not_before = 0, None, now
+        else:  # used up at birth: the next one would be too
+            self._back_off(Reason.UPSTREAM_CLOSED, now)
         return self._settle(now)
 
     def dial_failed(self, connection_id: ConnectionId, reason: Reason, now: float) -> list[Effect]:
         """Record that a line could not be opened; further dials are spaced out."""
         self._move(self._find(connection_id), ConnectionEvent.DIAL_FAILED)
+        self._back_off(reason, now)
+        return self._settle(now)
+
+    def _back_off(self, reason: Reason, now: float) -> None:
         self._failures += 1
         self._last_failure = reason
         backoff = self.limits.backoff
@@ -136,8 +144,7 @@ class PoolCore:
             delay = backoff.refused_key_seconds
         else:
             delay = full_jitter_seconds(self._failures, backoff, self._rng)
-        self._dial_not_before = now + delay
-        return self._settle(now)
+        self._dial_not_before = max(self._dial_not_before, now + delay)
 
     def connection_lost(self, connection_id: ConnectionId, now: float) -> list[Effect]:
         """Record that a line ended by itself; a lease on it ends with it."""
@@ -175,13 +182,15 @@ class PoolCore:
     # Questions.
 
     def next_deadline(self, now: float) -> float | None:
-        """When `tick` is due next, never in the past; None = not before the next input."""
+        """When `tick` is due next, never before `now`; None = not before the next input."""
         times = [waiter.deadline for waiter in self._waiters.values()]
         times += [line.retire_at for line in self._shelves[ConnectionState.READY].values()]
         if self._shortfall() > 0:
             times.append(self._dial_not_before)
             times += [self._reserve_opens_at(w) for w in islice(self._waiters.values(), 1)]
-        return min((time for time in times if time > now), default=None)
+        # What was due at the last settling has been dealt with; what came due since is due now.
+        due = min((time for time in times if time > self._settled_at), default=None)
+        return None if due is None else max(due, now)
 
     def position(self, waiter_id: WaiterId) -> int:
         """Tell a waiter its place, 1 = next; 0 = it does not wait."""
@@ -209,6 +218,7 @@ class PoolCore:
     # The one decision. The order is the policy.
 
     def _settle(self, now: float) -> list[Effect]:
+        self._settled_at = now
         return [
             *self._reject_late_waiters(now),
             *self._retire_idle(now),
@@ -247,12 +257,14 @@ class PoolCore:
     def _dial_shortfall(self, now: float) -> list[Effect]:
         if self._draining or now < self._dial_not_before:
             return []
-        connecting = len(self._shelves[ConnectionState.CONNECTING])
-        room = self._usable_ceiling(now) - sum(map(len, self._shelves.values()))
+        room = self.limits.ceiling - sum(map(len, self._shelves.values()))
+        wanted = min(self._shortfall(), room - self.limits.reserve)
+        if self._reserve_is_open(now):  # for those who wait; the floor is not filled from it
+            wanted = max(wanted, min(self._shortfall() - self.limits.floor, room))
         # After a failure one dial at a time tries the water.
         dials_max = 1 if self._failures else self.limits.dials_max
-        wanted = min(self._shortfall(), room, dials_max - connecting)
-        return [self._dial(now) for _ in range(wanted)]
+        places = dials_max - len(self._shelves[ConnectionState.CONNECTING])
+        return [self._dial(now) for _ in range(min(wanted, places))]
 
     def _dial(self, now: float) -> Effect:
         connection = Connection(ConnectionId(next(self._connection_ids)), now)
@@ -266,10 +278,9 @@ class PoolCore:
         there = len(self._shelves[ConnectionState.READY])
         return self.limits.floor + len(self._waiters) - on_the_way - there
 
-    def _usable_ceiling(self, now: float) -> int:
+    def _reserve_is_open(self, now: float) -> bool:
         oldest = next(iter(self._waiters.values()), None)
-        open_now = oldest is not None and self._reserve_opens_at(oldest) <= now
-        return self.limits.ceiling - (0 if open_now else self.limits.reserve)
+        return oldest is not None and self._reserve_opens_at(oldest) <= now
 
     def _reserve_opens_at(self, oldest: _Waiter) -> float:
         return oldest.asked_at + self.limits.reserve_after_ms / 1000

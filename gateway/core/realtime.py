@@ -102,6 +102,11 @@ class SessionUpdatedEvent(_Event, tag="session.updated", frozen=True, gc=False):
 
     session: msgspec.Raw
 
+    def configuration(self) -> dict[str, Any]:
+        """Return the session object; empty when it is none."""
+        found = msgspec.json.decode(self.session)
+        return found if isinstance(found, dict) else {}
+
 
 class ServerError(_Event, tag="error", frozen=True, gc=False):
     """A client event was refused, or the session is in trouble."""
@@ -171,15 +176,15 @@ class ResponseDoneEvent(_Event, tag="response.done", frozen=True, gc=False):
 
 
 class AudioDelta(_Event, tag="response.output_audio.delta", frozen=True, gc=False):
-    """A piece of speech, still as it stands in the JSON text."""
+    """A piece of speech, in base64."""
 
     response_id: str
     item_id: str
-    delta: msgspec.Raw
+    delta: str
 
     def audio(self) -> bytes:
         """Return the audio bytes. Raises `ValueError` where it is not base64."""
-        return pybase64.b64decode(memoryview(self.delta)[1:-1])
+        return pybase64.b64decode(self.delta)
 
 
 class TextDeltaEvent(_Event, tag="response.output_text.delta", frozen=True, gc=False):

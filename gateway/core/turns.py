@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from gateway.core.audio import BY_NAME, PCM_24K, AudioFormat
+
+# The provider's default, and the longest that is believed.
+SILENCE_MS: Final = 500
+SILENCE_MAX_MS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +18,7 @@ class TurnTaking:
     by_server: bool = True
     create_response: bool = True
     interrupt_response: bool = True
-    silence_ms: int = 500
+    silence_ms: int = SILENCE_MS
     input_format: AudioFormat = PCM_24K
     output_format: AudioFormat = PCM_24K
     transcribes: bool = False
@@ -22,20 +26,34 @@ class TurnTaking:
     @classmethod
     def of(cls, session: Mapping[str, Any]) -> "TurnTaking":
         """Read the provider's session object; what it does not name has the provider's default."""
-        audio = session.get("audio") or {}
-        given, made = audio.get("input") or {}, audio.get("output") or {}
-        detection = given.get("turn_detection", {})
-        found = detection or {}
+        audio = _below(session, "audio")
+        given, made = _below(audio, "input"), _below(audio, "output")
+        found = _below(given, "turn_detection")
         return cls(
-            by_server=detection is not None,
+            by_server=given.get("turn_detection", found) is not None,
             create_response=found.get("create_response", True) is not False,
             interrupt_response=found.get("interrupt_response", True) is not False,
-            silence_ms=int(found.get("silence_duration_ms") or 500),
+            silence_ms=_silence_ms(found.get("silence_duration_ms")),
             input_format=_format(given),
             output_format=_format(made),
             transcribes=bool(given.get("transcription")),
         )
 
 
+# What is malformed is read as absent: the provider is the one to refuse it.
+
+
+def _below(section: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = section.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _silence_ms(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return SILENCE_MS
+    return min(max(value, 0), SILENCE_MAX_MS)
+
+
 def _format(direction: Mapping[str, Any]) -> AudioFormat:
-    return BY_NAME.get((direction.get("format") or {}).get("type", ""), PCM_24K)
+    name = _below(direction, "format").get("type")
+    return BY_NAME.get(name, PCM_24K) if isinstance(name, str) else PCM_24K

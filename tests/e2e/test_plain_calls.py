@@ -13,6 +13,7 @@ from gateway.simulator import speech
 from tests.support.calls import Caller
 from tests.support.stack import Running, gateway_on, stack
 from tests.support.upstream import Line, provider
+from tests.support.waiting import eventually
 
 AUDIO_DELTA = (
     b'{"type":"response.output_audio.delta","response_id":"r1","item_id":"i1","delta":"AAAA"}'
@@ -143,6 +144,15 @@ async def test_cancelling_the_call_ends_the_session_and_frees_the_line() -> None
         assert [each["state"] for each in used] == ["closed"]
 
 
+async def test_a_caller_that_goes_while_nothing_is_due_frees_its_line_at_once() -> None:
+    async with stack() as (running, _):
+        caller = running.caller()
+        await caller.open()
+        caller.cancel()
+        # Far below the seconds that last words to a listening caller may take.
+        await eventually(lambda: running.pool().leased == 0, "the line is free", seconds=1.0)
+
+
 async def test_opened_tells_everything_that_a_caller_must_know() -> None:
     async with stack() as (running, provider):
         await running.until_warm(1)
@@ -201,7 +211,8 @@ async def test_a_session_ends_at_its_limit(
 
 async def test_audio_alone_is_not_idleness() -> None:
     async def speak(line: Line) -> None:
-        for _ in range(8):
+        await line.hear()
+        for _ in range(14):
             await line.say(AUDIO_DELTA)
             await asyncio.sleep(0.25)  # the pace of this speaker
         await line.say(b'{"type":"response.done","response":{"id":"r1","status":"completed"}}')
@@ -209,6 +220,7 @@ async def test_audio_alone_is_not_idleness() -> None:
     async with provider(speak) as upstream, gateway_on(upstream) as running:
         caller = running.caller()
         await caller.open(idle_max_seconds=1)
+        await caller.answer_please()
         await caller.until("response_done")
 
 

@@ -14,8 +14,12 @@ from trunkline.v1 import types_pb2 as types
 from tests.support.calls import Caller
 from tests.support.stack import gateway_on, pool, simulator, stack
 from tests.support.upstream import Line, provider
+from tests.support.waiting import eventually
 
 DEEP = "[" * 100_000
+# As deep as parsers take, but not what walks over the result.
+NESTED = '{"a":' * 900 + "1" + "}" * 900
+NESTED_FAR = '{"a":' * 5000 + "1" + "}" * 5000
 LONE_SURROGATE = '{"type":"response.cancel","response_id":"\\ud800"}'
 HUGE_NUMBER = '{"type":"response.create","response":{"max_output_tokens":' + "9" * 40 + "}}"
 
@@ -78,9 +82,10 @@ async def test_an_unknown_template_is_not_found_and_the_known_ones_are_named() -
         {"session_json": "[1]"},
         {"session_json": "{"},
         {"session_json": DEEP},
+        {"session_json": NESTED_FAR},
         {"tools": control.Tools(tools=[control.Tool(name="f", parameters_json="7")])},
     ],
-    ids=["model", "type", "a list", "broken", "deep", "tool parameters"],
+    ids=["model", "type", "a list", "broken", "deep", "nested", "tool parameters"],
 )
 async def test_an_override_that_cannot_be_is_refused_with_its_reason(
     overrides: dict[str, object],
@@ -103,8 +108,9 @@ async def test_an_override_that_cannot_be_is_refused_with_its_reason(
         {"audio": {"input": {"turn_detection": "x"}}},
         {"audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": "x"}}}},
         {"audio": {"output": {"format": ["x"]}}},
+        json.loads(NESTED),
     ],
-    ids=["audio", "input", "format", "turn detection", "silence", "output format"],
+    ids=["audio", "input", "format", "turn detection", "silence", "output format", "nested"],
 )
 async def test_an_override_of_the_wrong_shape_is_the_callers_fault_not_ours(
     content: dict[str, object],
@@ -193,11 +199,13 @@ async def test_a_refusal_by_the_provider_names_the_callers_own_event() -> None:
         '{"type": "session.created"}', DEEP, '{"a":' + DEEP, LONE_SURROGATE, HUGE_NUMBER,
         '{"type":"response.cancel","event_id":"\\udc00"}', '{"type": "\\ud800"}',
         '{"type":"response.create","response":{"temperature":NaN}}',
+        '{"type":"response.create","response":' + NESTED + "}",
+        '{"type":"response.create","response":' + NESTED_FAR + "}",
     ],
     ids=[
         "broken", "empty", "null", "list", "string", "no type", "type of 5", "unknown type",
         "server event", "deep", "deep in an object", "lone surrogate", "huge number",
-        "surrogate id", "surrogate type", "not a number",
+        "surrogate id", "surrogate type", "not a number", "nested", "nested far",
     ],
 )  # fmt: skip
 async def test_json_that_is_no_client_event_is_refused_and_the_session_goes_on(text: str) -> None:
@@ -294,7 +302,7 @@ async def test_callers_wait_first_in_first_out_then_are_refused_with_numbers() -
         waiters = [running.caller() for _ in range(2)]
         for place, waiter in enumerate(waiters, start=1):
             await waiter.send(open=session.Open())
-            await _until(lambda place=place: running.pool().waiting == place)
+            await eventually(lambda place=place: running.pool().waiting == place, "it waits")
         status = await running.caller().refused()
         assert (status.code, status.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
         assert status.info.metadata["retryable"] == "true"
@@ -310,12 +318,6 @@ async def test_callers_wait_first_in_first_out_then_are_refused_with_numbers() -
             opened = await reading
             assert opened.source == types.LINE_SOURCE_WAITED
             assert all(each.kinds() == [] for each in others)
-
-
-async def _until(holds: object) -> None:
-    from tests.support.waiting import eventually  # noqa: PLC0415
-
-    await eventually(holds, "the waiter stands in the queue")  # type: ignore[arg-type]
 
 
 async def test_a_caller_waits_as_long_as_it_asked_and_not_longer() -> None:
@@ -339,9 +341,9 @@ async def test_a_waiter_that_hangs_up_leaves_the_queue() -> None:
         await running.caller().open()
         waiter = running.caller()
         await waiter.send(open=session.Open())
-        await _until(lambda: running.pool().waiting == 1)
+        await eventually(lambda: running.pool().waiting == 1, "it waits")
         waiter.cancel()
-        await _until(lambda: running.pool().waiting == 0)
+        await eventually(lambda: running.pool().waiting == 0, "the queue is empty")
 
 
 async def test_past_the_gateways_own_limit_callers_are_sent_elsewhere() -> None:

@@ -60,6 +60,8 @@ PING_AFTER_CTRL_C = """
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stopped.set)
         print("ready", flush=True)
         await stopped.wait()
+        # Longer than a server takes that heard the signal.
+        await asyncio.sleep(0.3)
         await ping(server)
 """
 

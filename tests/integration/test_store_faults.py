@@ -73,9 +73,11 @@ async def test_a_frozen_server_fails_appends_in_time_and_is_back_after_it_thaws(
         os.kill(server.pid, signal.SIGSTOP)
         try:
             started = time.monotonic()
-            outcomes = await asyncio.gather(
-                *(store.append(KEY, 1, entry(seq)) for seq in (2, 3)), return_exceptions=True
-            )
+            under_way = asyncio.create_task(store.append(KEY, 1, entry(2)))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            waiting = asyncio.create_task(store.append(KEY, 1, entry(3)))
+            outcomes = await asyncio.gather(under_way, waiting, return_exceptions=True)
             assert time.monotonic() - started < DEADLINE_SECONDS + SLACK_SECONDS
             assert [error.reason for error in outcomes if isinstance(error, StoreError)] == [
                 Reason.STORE_UNAVAILABLE,

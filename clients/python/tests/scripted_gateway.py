@@ -74,6 +74,7 @@ class ScriptedGateway(
         self.script = script
         self.address = ""
         self.headers: list[str | bytes | None] = []
+        self.asked = threading.Event()
         self.stalled = threading.Event()
         self._conversations: queue.Queue[Conversation] = queue.Queue()
 
@@ -134,6 +135,7 @@ class ScriptedGateway(
         del request
         # The one call that never comes back: for deadlines.
         context.add_callback(self.stalled.set)
+        self.asked.set()
         self.stalled.wait(10)
         return admin_pb2.GetCapabilitiesResponse(version="1")
 

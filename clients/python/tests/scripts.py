@@ -7,9 +7,9 @@ import grpc
 from google.protobuf.any_pb2 import Any as PackedMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo  # type: ignore[import-untyped, unused-ignore]
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped, unused-ignore]
-from grpc_status import rpc_status  # type: ignore[import-untyped, unused-ignore]
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
 from trunkline.v1.errors_pb2 import ERROR_REASON_INVALID_FRAME, Error, PoolNumbers
 from trunkline.v1.event_pb2 import (
     CLOSED_REASON_BYE,
@@ -37,9 +37,7 @@ NUMBERS = PoolNumbers(scope="pool", pool="default", total=16, leased=16, waiting
 def opened(message: Open | None = None) -> ConverseResponse:
     correlation_id = "" if message is None else message.correlation_id
     limits = Limits(message_max_bytes=65_536)
-    return ConverseResponse(
-        opened=Opened(session_id="s1", correlation_id=correlation_id, limits=limits), seq=1
-    )
+    return ConverseResponse(opened=Opened(session_id="s1", correlation_id=correlation_id, limits=limits), seq=1)
 
 
 def goodbye(request: ConverseRequest, seq: int) -> ConverseResponse:

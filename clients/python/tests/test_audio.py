@@ -16,9 +16,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("channels", "width", "rate"), [(2, 2, 24_000), (1, 1, 24_000), (1, 2, 16_000)])
-def test_another_format_is_refused_with_what_it_is(
-    tmp_path: Path, channels: int, width: int, rate: int
-) -> None:
+def test_another_format_is_refused_with_what_it_is(tmp_path: Path, channels: int, width: int, rate: int) -> None:
     path = tmp_path / "b.wav"
     with wave.open(str(path), "wb") as file:
         file.setnchannels(channels)
@@ -48,10 +46,7 @@ class Clock:
 
 def test_the_pace_does_not_drift_however_late_each_sleep_is() -> None:
     clock = Clock(slowness_seconds=0.004)
-    sent = [
-        (round(clock.seconds - 100.0, 3), len(chunk))
-        for chunk in paced_sync(PCM, clock=clock, sleep=clock.sleep)
-    ]
+    sent = [(round(clock.seconds - 100.0, 3), len(chunk)) for chunk in paced_sync(PCM, clock=clock, sleep=clock.sleep)]
     assert sent == [(0.004, 960), (0.024, 960), (0.044, 960), (0.064, 960), (0.084, 960)]
 
 

@@ -123,9 +123,7 @@ async def test_the_token_goes_with_each_call_and_is_shown_nowhere(
     assert TOKEN not in caplog.text
 
 
-@pytest.mark.parametrize(
-    "client", [AsyncClient("localhost:1", token=TOKEN), Client("localhost:1", token=TOKEN)]
-)
+@pytest.mark.parametrize("client", [AsyncClient("localhost:1", token=TOKEN), Client("localhost:1", token=TOKEN)])
 def test_a_client_shows_where_to_and_never_with_what(client: AsyncClient | Client) -> None:
     assert repr(client) == f"{type(client).__name__}('localhost:1')"
 

@@ -47,9 +47,7 @@ def methods(kind: type) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("asyncio_kind", "blocking_kind"), [(AsyncClient, Client), (AsyncSession, Session)])
-def test_both_clients_have_the_same_methods_with_the_same_signatures(
-    asyncio_kind: type, blocking_kind: type
-) -> None:
+def test_both_clients_have_the_same_methods_with_the_same_signatures(asyncio_kind: type, blocking_kind: type) -> None:
     assert methods(asyncio_kind) == methods(blocking_kind)
     assert len(methods(blocking_kind)) > 10
 

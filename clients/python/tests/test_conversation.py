@@ -225,12 +225,8 @@ async def test_sessions_of_one_client_do_not_touch_each_other(connect: Connect) 
             await second.send_audio(b"2")
             await first.end_input()
             await second.end_input()
-            assert [event.data for event in await events_of(second) if isinstance(event, OutputAudio)] == [
-                b"2"
-            ]
-            assert [event.data for event in await events_of(first) if isinstance(event, OutputAudio)] == [
-                b"1"
-            ]
+            assert [event.data for event in await events_of(second) if isinstance(event, OutputAudio)] == [b"2"]
+            assert [event.data for event in await events_of(first) if isinstance(event, OutputAudio)] == [b"1"]
 
 
 async def test_many_may_send_at_once(connect: Connect) -> None:

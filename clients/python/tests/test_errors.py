@@ -34,9 +34,7 @@ LOCAL = {"CONNECTION_LOST", "TIMED_OUT", "CANCELLED"}
 class Ended:
     """A call that has ended with a status."""
 
-    def __init__(
-        self, code: StatusCode, message: str = "", trailers: tuple[tuple[str, bytes], ...] = ()
-    ) -> None:
+    def __init__(self, code: StatusCode, message: str = "", trailers: tuple[tuple[str, bytes], ...] = ()) -> None:
         self._code, self._message, self._trailers = code, message, trailers
 
     def code(self) -> StatusCode:
@@ -56,14 +54,9 @@ def ended(code: StatusCode, *details: Message) -> Ended:
 
 def test_status_and_retryable_of_each_reason_are_those_of_the_contract() -> None:
     promised = {
-        reason: (status, refused == "")
-        for status, refused, reason in ENTRY.findall(PROTO.read_text(encoding="utf-8"))
+        reason: (status, refused == "") for status, refused, reason in ENTRY.findall(PROTO.read_text(encoding="utf-8"))
     }
-    known = {
-        reason: (entry.status.name, entry.retryable)
-        for reason, entry in REASONS.items()
-        if reason not in LOCAL
-    }
+    known = {reason: (entry.status.name, entry.retryable) for reason, entry in REASONS.items() if reason not in LOCAL}
     assert known == promised
     names = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}  # noqa: SIM118 - no dict
     assert set(known) == names - {"UNSPECIFIED"}

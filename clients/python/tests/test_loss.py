@@ -77,9 +77,9 @@ async def test_an_exception_in_the_block_cancels_the_session_at_the_gateway(
             with pytest.raises(ZeroDivisionError):
                 async with client.open():
                     raise ZeroDivisionError
-        conversation = gateway.conversation()
-        assert conversation.over.wait(5)
-        assert conversation.kinds() == ["open"]
+            conversation = gateway.conversation()
+            assert conversation.over.wait(5)
+            assert conversation.kinds() == ["open"]
 
 
 async def test_a_gateway_that_does_not_close_is_not_waited_for(connect: Connect) -> None:
@@ -140,6 +140,28 @@ async def test_closing_the_client_cuts_its_sessions(connect: Connect) -> None:
             assert gateway.conversation().over.wait(5)
             with pytest.raises(ConnectionLost):
                 await session.send_audio(b"x")
+
+
+async def test_closing_a_session_that_still_opens_gives_it_up(connect: Connect) -> None:
+    with serving(scripts.silent) as gateway:
+        async with connect(gateway.address) as client:
+            session = client.open()
+            opening = asyncio.create_task(session.__aenter__())
+            conversation = await asyncio.to_thread(gateway.conversation)
+            await session.close()
+            with pytest.raises(ConnectionLost, match="CANCELLED"):
+                await opening
+            assert conversation.over.wait(5)
+
+
+async def test_closing_the_client_gives_up_what_it_asks(connect: Connect) -> None:
+    with serving(scripts.silent) as gateway:
+        async with connect(gateway.address) as client:
+            asking = asyncio.create_task(client.capabilities())
+            assert await asyncio.to_thread(gateway.asked.wait, 5)
+            await client.close()
+            with pytest.raises(ConnectionLost, match="CANCELLED"):
+                await asking
 
 
 async def _sent(conversation: Conversation, session: AsyncSession) -> None:

@@ -1,8 +1,9 @@
 """What grpc.aio's stream lacks: typed endings, and a status that survives a failed write."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Coroutine
-from typing import Final, TypeVar, cast
+from typing import Final, Protocol, TypeVar, cast
 
 from grpc import StatusCode, aio
 from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse
@@ -17,6 +18,7 @@ _Value = TypeVar("_Value")
 # would lose its last events and its reason.
 _OVERWRITTEN: Final = "Internal error from Core"
 _STATUS_TIMEOUT_SECONDS: Final = 1.0
+_STATUS_POLL_SECONDS: Final = 0.005
 
 GrpcCall = aio.StreamStreamCall[ConverseRequest, ConverseResponse]
 
@@ -37,7 +39,7 @@ class AsyncCall:
         self._call = call
         # Not `read()`, which gives up what has arrived as soon as a write has failed.
         self._responses = cast("AsyncGenerator[ConverseResponse, None]", call.__aiter__())
-        self._status: asyncio.Future[aio.AioRpcError] = asyncio.get_running_loop().create_future()
+        self._noted: aio.AioRpcError | None = None
         call.add_done_callback(self._note_status)
 
     async def write(self, request: ConverseRequest) -> None:
@@ -47,7 +49,7 @@ class AsyncCall:
         except (aio.AioRpcError, asyncio.InvalidStateError):
             raise StreamOverError from None
         except asyncio.CancelledError:
-            self._raise_if_cut()
+            raise_if_cut(self._call)
             raise
 
     async def read(self) -> ConverseResponse | None:
@@ -57,7 +59,7 @@ class AsyncCall:
         except aio.AioRpcError as failure:
             status = await self._true_status(failure)
         except asyncio.CancelledError:
-            self._raise_if_cut()
+            raise_if_cut(self._call)
             raise
         if status.code() is StatusCode.OK:
             return None
@@ -73,25 +75,44 @@ class AsyncCall:
         await self._responses.aclose()
 
     def _note_status(self, call: GrpcCall) -> None:
-        """Keep the status at the moment it is set: a moment later it may be overwritten."""
-        status = aio.AioRpcError(
+        """Keep the first status at the moment it is set: a moment later it may be overwritten."""
+        self._noted = aio.AioRpcError(
             _at_once(call.code()),
             None,
             _at_once(call.trailing_metadata()),
             _at_once(call.details()),
         )
-        if status.details() != _OVERWRITTEN and not self._status.done():
-            self._status.set_result(status)
 
-    async def _true_status(self, otherwise: aio.AioRpcError) -> aio.AioRpcError:
-        """Return the gateway's status; `otherwise` where gRPC never learns it."""
-        done, _ = await asyncio.wait({self._status}, timeout=_STATUS_TIMEOUT_SECONDS)
-        return self._status.result() if done else otherwise
+    async def _true_status(self, failure: aio.AioRpcError) -> aio.AioRpcError:
+        """Return the gateway's status, whether the failed write came after it or before."""
+        if failure.details() != _OVERWRITTEN:
+            return failure
+        if self._noted is not None and self._noted.details() != _OVERWRITTEN:
+            return self._noted
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STATUS_TIMEOUT_SECONDS):
+                # gRPC calls back for the first status only, so the second is looked for.
+                while await self._call.details() == _OVERWRITTEN:  # noqa: ASYNC110
+                    await asyncio.sleep(_STATUS_POLL_SECONDS)
+        code, trailers = await self._call.code(), await self._call.trailing_metadata()
+        return aio.AioRpcError(code, None, trailers, await self._call.details())
 
-    def _raise_if_cut(self) -> None:
-        task = asyncio.current_task()
-        if self._call.cancelled() and task is not None and not task.cancelling():
-            raise refusal("CANCELLED", "this side cancelled the session") from None
+
+class Cancellable(Protocol):
+    """Any call of grpc.aio."""
+
+    def cancelled(self) -> bool:
+        """Tell whether this side has cancelled it."""
+
+
+def raise_if_cut(call: Cancellable) -> None:
+    """Raise CANCELLED if the call was cancelled under the running task, not with it.
+
+    grpc.aio raises `CancelledError` for both, which would end a task that nobody has cancelled.
+    """
+    task = asyncio.current_task()
+    if call.cancelled() and task is not None and not task.cancelling():
+        raise refusal("CANCELLED", "this side cancelled the call") from None
 
 
 def _at_once(coroutine: Coroutine[None, None, _Value]) -> _Value:

@@ -97,9 +97,7 @@ class AsyncSession(AsyncIterator[Event]):
         out_of_band: bool = False,
     ) -> int:
         """Ask for an answer; `out_of_band` answers beside the conversation."""
-        control = _requests.create_response(
-            instructions, metadata, text_only=text_only, out_of_band=out_of_band
-        )
+        control = _requests.create_response(instructions, metadata, text_only=text_only, out_of_band=out_of_band)
         return await self._send_control(control)
 
     async def cancel(self, response_id: str = "") -> int:
@@ -133,6 +131,8 @@ class AsyncSession(AsyncIterator[Event]):
         Unread events are dropped. Never raises for the gateway's part; a second call does nothing.
         """
         if self._receiving is None:
+            if self._call is not None:
+                self._call.cancel()
             return
         self._inbox.discard()
         try:
@@ -213,8 +213,12 @@ class AsyncSession(AsyncIterator[Event]):
         self._core.abandon()
         self._inbox.discard()
         receiving.cancel()
-        # A cancelled gRPC call answers within this event loop: no peer is asked.
-        await asyncio.wait({receiving}, timeout=self._options.close_timeout_seconds)
+        if self._call is not None:
+            # Also where the task has not begun and will not: then nobody else ends the call.
+            self._call.cancel()
+            # A cancelled gRPC call answers within this event loop: no peer is asked.
+            await asyncio.wait({receiving}, timeout=self._options.close_timeout_seconds)
+            await self._call.aclose()
 
     def _given_up(self, message: str) -> TrunklineError:
         failure = refusal("TIMED_OUT", message)
@@ -261,7 +265,7 @@ class AsyncSession(AsyncIterator[Event]):
             self._core.end(failure)
         finally:
             self._inbox.end()
-            await call.aclose()
+            call.cancel()
 
     async def _receive_events(self, call: AsyncCall) -> None:
         while self._core.state is not State.CLOSED:

@@ -70,9 +70,7 @@ def open_message(  # noqa: PLR0913 - one argument for each field of `Open`
     )
 
 
-def _merged(
-    overrides: SessionOverrides | None, instructions: str | None, voice: str | None
-) -> SessionOverrides | None:
+def _merged(overrides: SessionOverrides | None, instructions: str | None, voice: str | None) -> SessionOverrides | None:
     if instructions is None and voice is None:
         return overrides
     merged = SessionOverrides()
@@ -123,9 +121,7 @@ def cancel(response_id: str) -> Control:
 
 def truncate(item_id: str, audio_end_ms: int, content_index: int) -> Control:
     """Cut an answer at what was heard."""
-    return Control(
-        truncate=TruncateItem(item_id=item_id, audio_end_ms=audio_end_ms, content_index=content_index)
-    )
+    return Control(truncate=TruncateItem(item_id=item_id, audio_end_ms=audio_end_ms, content_index=content_index))
 
 
 def tool_result(call_id: str, output: str, *, create_response: bool) -> Control:

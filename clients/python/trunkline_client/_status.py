@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
-from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo  # type: ignore[import-untyped, unused-ignore]
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped, unused-ignore]
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
 from grpc import StatusCode
-from grpc_status import rpc_status  # type: ignore[import-untyped, unused-ignore]
+from grpc_status import rpc_status
 from trunkline.v1.errors_pb2 import PoolNumbers
 
 from trunkline_client.errors import (

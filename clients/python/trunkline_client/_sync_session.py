@@ -97,9 +97,7 @@ class Session(Iterator[Event]):
         out_of_band: bool = False,
     ) -> int:
         """Ask for an answer; `out_of_band` answers beside the conversation."""
-        control = _requests.create_response(
-            instructions, metadata, text_only=text_only, out_of_band=out_of_band
-        )
+        control = _requests.create_response(instructions, metadata, text_only=text_only, out_of_band=out_of_band)
         return self._send_control(control)
 
     def cancel(self, response_id: str = "") -> int:
@@ -136,11 +134,9 @@ class Session(Iterator[Event]):
         if call is None or self._core.state is State.ENDED:
             return
         try:
-            with self._changed:
-                if self._core.wants_bye:
-                    self._outbox.put(self._core.bye_request(now=True))
-            with at_most(self._options.close_timeout_seconds, lambda: self._cut(call)):
-                self._drain(call)
+            # One that is still opening is read by the thread that opens it.
+            if self._core.state is not State.OPENING:
+                self._finish(call)
         finally:
             self._cut(call)
 
@@ -199,15 +195,18 @@ class Session(Iterator[Event]):
     def _receive_opening(self, call: ConverseCall) -> None:
         response = self._receive(call)
         if response is None:
-            raise self._core.failure or refusal("NOT_OPEN", "the session was closed while it opened")
+            raise self._core.failure or refusal("CANCELLED", "this side cancelled the call")
         with self._changed:
             message = self._core.receive_opening(response)
         if isinstance(message, Queued) and self._on_queued is not None:
             self._on_queued(message)
 
-    def _drain(self, call: ConverseCall) -> None:
-        """Read until the end, or let the thread that reads already do it."""
-        with self._reading:
+    def _finish(self, call: ConverseCall) -> None:
+        """Say bye and read until the end, or let the thread that reads already do it."""
+        with self._changed:
+            if self._core.wants_bye:
+                self._outbox.put(self._core.bye_request(now=True))
+        with at_most(self._options.close_timeout_seconds, lambda: self._cut(call)), self._reading:
             while self._next_event(call) is not None:
                 pass
 

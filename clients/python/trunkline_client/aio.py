@@ -1,5 +1,6 @@
 """The client on asyncio. `trunkline_client.sync` has the same methods, blocking."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -23,7 +24,7 @@ from trunkline.v1.session_pb2 import GetSessionRequest, GetSessionResponse
 from trunkline.v1.session_pb2_grpc import SessionServiceStub
 
 from trunkline_client import _requests, inputs
-from trunkline_client._aio_call import GrpcCall
+from trunkline_client._aio_call import GrpcCall, raise_if_cut
 from trunkline_client._aio_session import AsyncSession
 from trunkline_client._channel import authorization, channel_arguments, channel_credentials
 from trunkline_client._status import error_of
@@ -196,7 +197,11 @@ class AsyncClient:
         wait_seconds: float = 0.0,
     ) -> _Response:
         timeout_seconds = self._options.call_timeout_seconds + wait_seconds
+        call = method(request, timeout=timeout_seconds, metadata=self._metadata)
         try:
-            return await method(request, timeout=timeout_seconds, metadata=self._metadata)
+            return await call
         except aio.AioRpcError as failure:
             raise error_of(failure) from None
+        except asyncio.CancelledError:
+            raise_if_cut(call)
+            raise
