@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from gateway import __version__
+from gateway.core.errors import GatewayError
 from gateway.core.events import Durability
 from gateway.core.ids import LeaseId
 from gateway.core.pool import PoolCore, PoolLimits, PoolStats
@@ -32,7 +33,7 @@ from gateway.settings import PoolSettings, Settings, SettingsError, environment_
 from gateway.store.embedded import EmbeddedValkey
 from gateway.store.options import RedisOptions
 from gateway.store.redis_store import RedisStore
-from gateway.store.sealing_keys import KEY_BYTES, DataKey, SealingKeys, read_key
+from gateway.store.sealing_keys import SealingKeys
 from gateway.telemetry.health import Health, LoopLag, Status
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import PoolMetrics, SessionMetrics, StoreMetrics
@@ -41,6 +42,8 @@ from gateway.upstream.account import Account, ApiKey
 from gateway.upstream.dialer import DialOptions, RealtimeDialer
 
 _log = structlog.get_logger(__name__)
+# Before an embedded server that has ended is started again.
+RESTART_SECONDS = 1.0
 # How often the components' state is looked at.
 HEALTH_SECONDS = 0.25
 # Works with a simulator on loopback, and opens nothing anywhere else.
@@ -98,15 +101,16 @@ class Gateway:
             if settings.redis.url == "embedded":
                 valkey = await stack.enter_async_context(EmbeddedValkey())
                 options = RedisOptions(url=valkey.url, durability=Durability.PROCESS)
-                # Nothing outlives this process, so neither does the key.
-                keys = SealingKeys([DataKey("embedded", secrets.token_bytes(KEY_BYTES))])
+                keys = SealingKeys.of_this_process()
+                keeper = asyncio.get_running_loop().create_task(_keep_running(valkey), name="valkey")
+                stack.push_async_callback(_cancelled, keeper)
             else:
                 options = RedisOptions(
                     url=settings.redis.url,
                     replicas_wait=settings.store.replicas_wait,
                     retention_seconds=settings.store.retention_seconds,
                 )
-                keys = SealingKeys([read_key(k.id, k.file) for k in settings.store.sealing_keys])
+                keys = SealingKeys.from_files([(k.id, k.file) for k in settings.store.sealing_keys])
             store = RedisStore(options, keys, StoreMetrics(self._metrics))
             yield await stack.enter_async_context(store)
 
@@ -293,6 +297,18 @@ def pool_limits(chosen: PoolSettings) -> PoolLimits:
 def _lease_ids() -> Iterator[LeaseId]:
     while True:
         yield LeaseId(f"lease_{secrets.token_urlsafe(12)}")
+
+
+async def _keep_running(valkey: EmbeddedValkey) -> None:
+    """Start the embedded server again when it has ended; what it held is lost, and the store says so."""
+    while True:
+        await valkey.ended()
+        _log.error("embedded_store_ended")
+        await asyncio.sleep(RESTART_SECONDS)
+        try:
+            await valkey.start()
+        except GatewayError as error:
+            _log.error("embedded_store_not_started", error=error.message)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

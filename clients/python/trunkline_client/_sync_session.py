@@ -130,15 +130,12 @@ class Session(Iterator[Event]):
 
         Unread events are dropped. Never raises for the gateway's part; a second call does nothing.
         """
-        call = self._call
-        if call is None or self._core.state is State.ENDED:
-            return
         try:
             # One that is still opening is read by the thread that opens it.
-            if self._core.state is not State.OPENING:
-                self._finish(call)
+            if self._call is not None and self._core.state not in {State.OPENING, State.ENDED}:
+                self._finish(self._call)
         finally:
-            self._cut(call)
+            self._cut()
 
     # What comes back.
 
@@ -173,11 +170,10 @@ class Session(Iterator[Event]):
             self._let_go()
         try:
             with at_most(self._open_timeout_seconds, self._give_up_opening):
-                while self._core.state is State.OPENING:
-                    self._receive_opening(call)
+                self._open(call)
         finally:
             if self._core.state is not State.OPEN:
-                self._cut(call)
+                self._cut()
         return self
 
     def __exit__(
@@ -189,15 +185,22 @@ class Session(Iterator[Event]):
         """End the session, as the class says."""
         if kind is None:
             self.close()
-        elif self._call is not None:
-            self._cut(self._call)
+        else:
+            self._cut()
 
-    def _receive_opening(self, call: ConverseCall) -> None:
-        response = self._receive(call)
-        if response is None:
+    def _open(self, call: ConverseCall) -> None:
+        while self._core.state is State.OPENING:
+            response = self._receive(call)
+            if response is not None:
+                self._note_opening(response)
+        if self._core.state is not State.OPEN:
             raise self._core.failure or refusal("CANCELLED", "this side cancelled the call")
+
+    def _note_opening(self, response: ConverseResponse) -> None:
+        message = None
         with self._changed:
-            message = self._core.receive_opening(response)
+            if self._core.state is State.OPENING:
+                message = self._core.receive_opening(response)
         if isinstance(message, Queued) and self._on_queued is not None:
             self._on_queued(message)
 
@@ -206,17 +209,19 @@ class Session(Iterator[Event]):
         with self._changed:
             if self._core.wants_bye:
                 self._outbox.put(self._core.bye_request(now=True))
-        with at_most(self._options.close_timeout_seconds, lambda: self._cut(call)), self._reading:
+        with at_most(self._options.close_timeout_seconds, self._cut), self._reading:
             while self._next_event(call) is not None:
                 pass
 
-    def _cut(self, call: ConverseCall) -> None:
+    def _cut(self) -> None:
         """Leave nothing behind, wherever the session stands."""
         with self._changed:
-            self._core.abandon()
+            if self._core.state is not State.NOT_OPENED:
+                self._core.abandon()
         # Before the outbox ends, which gRPC would tell the gateway as a polite end of the input.
-        call.cancel()
-        self._let_go()
+        if self._call is not None:
+            self._call.cancel()
+            self._let_go()
 
     def _let_go(self) -> None:
         with self._changed:
@@ -258,7 +263,7 @@ class Session(Iterator[Event]):
             event = self._interpreted(call, response)
             if event is not None:
                 return event
-        with at_most(self._options.close_timeout_seconds, lambda: self._cut(call)):
+        with at_most(self._options.close_timeout_seconds, self._cut):
             self._receive(call)
         return None
 

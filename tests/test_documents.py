@@ -1,0 +1,476 @@
+"""What the documents say is so: their examples run, their names exist, their tables are the code's."""
+
+import ast
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from http.client import HTTPConnection
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import grpc
+import pytest
+import typer
+import yaml
+from google.protobuf.descriptor import FileDescriptor
+from pydantic import BaseModel
+from trunkline_client import ConnectionOptions
+
+from gateway.cli.children import free_port
+from gateway.cli.main import app
+from gateway.cli.stack import environment
+from gateway.core import connection, events, lease, session
+from gateway.core.errors import Reason
+from gateway.rpc.server import ServerOptions
+from gateway.runtime.relay import SAMPLE_EVERY
+from gateway.runtime.session_options import SessionOptions
+from gateway.settings import Settings, SettingsError, load
+from gateway.store.keys import RECORD_LIFE_SECONDS
+from gateway.store.options import RedisOptions
+from gateway.telemetry import metrics
+
+ROOT: Final = Path(__file__).parents[1]
+NAMES: Final = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
+FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ADDRESS, SIMULATOR_PORT = "127.0.0.1:50051", "9180"
+START_SECONDS: Final = 20.0
+RUN_SECONDS: Final = 30.0
+
+
+# Reading a page.
+
+
+@cache
+def page(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return [body for kind, body in FENCE.findall(page(name)) if kind == language]
+
+
+def prose(name: str) -> str:
+    return FENCE.sub("", page(name))
+
+
+def flat(name: str) -> str:
+    return " ".join(prose(name).split())
+
+
+def spans(name: str) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", prose(name))
+
+
+def section(name: str, title: str) -> str:
+    """Return what stands under a heading, up to the next one."""
+    _, _, below = page(name).partition(f"# {title}\n")
+    assert below, f"{name} has no section {title!r}"
+    return re.split(r"^#+ ", below, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the rows of the tables in `text`, heads included, rulers not."""
+    lines = [cells(line) for line in text.splitlines() if line.startswith("|")]
+    return [line for line in lines if not set("".join(line)) <= set("-: ")]
+
+
+def commands(name: str) -> list[list[str]]:
+    """Return every command line of the page: in shell blocks, and in the text."""
+    lines = [line for block in blocks(name, "sh") for line in block.splitlines()]
+    lines += [span for span in spans(name) if span.startswith(("make ", "trunkline "))]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+# The machines and the rooms.
+
+
+def machine(title: str) -> dict[tuple[str, str], str]:
+    head, *states = rows(section("ARCHITECTURE.md", title))
+    return {
+        (state, event): after
+        for state, *afters in states
+        for event, after in zip(head[1:], afters, strict=True)
+        if after
+    }
+
+
+MACHINES: Final[Mapping[str, tuple[Any, type[Enum], type[Enum]]]] = {
+    "Connection": (connection.TABLE, connection.ConnectionState, connection.ConnectionEvent),
+    "Lease": (lease.TABLE, lease.LeaseState, lease.LeaseEvent),
+    "Session": (session.TABLE, session.SessionState, session.SessionEvent),
+}
+
+
+@pytest.mark.parametrize("title", MACHINES)
+def test_a_state_table_is_the_table_of_the_code(title: str) -> None:
+    table, states, happenings = MACHINES[title]
+    assert machine(title) == {(before.name, event.name): after.name for (before, event), after in table.items()}
+
+    head, *shown = rows(section("ARCHITECTURE.md", title))
+    assert head[1:] == [each.name for each in happenings]
+    assert [state for state, *_ in shown] == [each.name for each in states]
+
+
+@pytest.mark.parametrize("title", MACHINES)
+def test_a_drawing_names_every_state_and_event(title: str) -> None:
+    _, states, happenings = MACHINES[title]
+    drawing = "".join(body for _, body in FENCE.findall(section("ARCHITECTURE.md", title)))
+    assert {each.name for each in (*states, *happenings)} - set(re.findall(r"\w+", drawing)) == set()
+
+
+def contracts() -> list[dict[str, Any]]:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    found: list[dict[str, Any]] = settings["tool"]["importlinter"]["contracts"]
+    return found
+
+
+def layers() -> str:
+    (rooms,) = [each for each in contracts() if each["type"] == "layers"]
+    return "\n".join(["```", *(f"   {layer}" for layer in rooms["layers"]), "```"])
+
+
+def import_rules() -> str:
+    """Return the table of the contracts as it is to stand in ARCHITECTURE.md."""
+    lines = ["| rule | modules | never import |", "|---|---|---|"]
+    for each in contracts():
+        if each["type"] != "layers":
+            columns = (", ".join(f"`{module}`" for module in each[f"{of}_modules"]) for of in ("source", "forbidden"))
+            lines.append(f"| {each['name']} | {' | '.join(columns)} |")
+    return "\n".join(lines)
+
+
+def test_the_import_rules_are_those_of_pyproject() -> None:
+    assert layers() in page("ARCHITECTURE.md"), f"put this in:\n{layers()}"
+    assert import_rules() in page("ARCHITECTURE.md"), f"put this in:\n{import_rules()}"
+
+
+@cache
+def definitions(file: Path) -> frozenset[str]:
+    """Return the functions and classes of a file, and the methods as `Class.method`."""
+    found: set[str] = set()
+    for node in ast.parse(file.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            methods = (each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef))
+            found |= {f"{node.name}.{each.name}" for each in methods}
+    return frozenset(found)
+
+
+def test_what_the_walks_name_is_where_they_say() -> None:
+    pairs = re.findall(r"`(gateway/[\w/]+\.py)`\s+`([\w.]+)`", page("ARCHITECTURE.md"))
+    assert len(pairs) > 20
+    assert [(file, name) for file, name in pairs if name not in definitions(ROOT / file)] == []
+
+
+def test_methods_that_are_named_exist() -> None:
+    known = {name for file in (ROOT / "gateway").rglob("*.py") for name in definitions(file)}
+    named = {span for name in NAMES for span in spans(name) if re.fullmatch(r"[A-Z][a-z]\w+\.[a-z_]+", span)}
+    assert named - known == set()
+
+
+# Files, targets, verbs.
+
+
+def test_files_that_are_named_exist() -> None:
+    missing = []
+    for name in NAMES:
+        links = re.findall(r"\]\(([^)#]+)\)", prose(name))
+        paths = [span for span in spans(name) if re.fullmatch(r"(?:gateway|proto|clients|tests)/[\w./*-]*", span)]
+        roots = [span for span in spans(name) if re.fullmatch(r"[A-Z]\w+\.md|Makefile|pyproject\.toml", span)]
+        for path in (*paths, *roots, *(link for link in links if "://" not in link)):
+            if not any(ROOT.glob(path.rstrip("/"))):
+                missing.append(f"{name}: {path}")
+    assert missing == []
+
+
+def test_addresses_are_few() -> None:
+    allowed = ("wss://api.openai.com/", "ws://127.0.0.1:9180/", "https://keepachangelog.com/", "ws://`", "wss://`")
+    found = [url for name in NAMES for url in re.findall(r"\b(?:https?|wss?)://\S*", page(name))]
+    assert [url for url in found if not url.startswith(allowed)] == []
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    variables = set(re.findall(r"^([A-Z]+) \?=", makefile, re.MULTILINE))
+    for name in NAMES:
+        for words in commands(name):
+            if words[0] == "make":
+                assigned = {word.partition("=")[0] for word in words[1:] if "=" in word}
+                assert {word for word in words[1:] if "=" not in word} <= targets, words
+                assert assigned <= variables, words
+
+
+@cache
+def verbs() -> dict[str, set[str]]:
+    command: Any = typer.main.get_command(app)
+    return {
+        name: {option for each in verb.params for option in (*each.opts, *each.secondary_opts)}
+        for name, verb in command.commands.items()
+    }
+
+
+def test_verbs_and_options_that_are_named_exist() -> None:
+    seen = 0
+    for name in NAMES:
+        for program, *words in commands(name):
+            if program == "trunkline":
+                seen += 1
+                assert words[0] in verbs(), words
+                assert {word for word in words if word.startswith("--")} <= verbs()[words[0]], words
+        alone = {span for span in spans(name) if re.fullmatch(r"--[a-z-]+", span)}
+        assert alone <= {option for options in verbs().values() for option in options}, name
+    assert seen > 8
+
+
+def test_the_table_of_verbs_is_not_behind() -> None:
+    named = {words[1] for name in NAMES for words in commands(name) if words[0] == "trunkline"}
+    # Reached by `make demo` and `make dev`; `version` explains itself.
+    assert set(verbs()) - named <= {"demo", "dev", "version"}
+
+
+# Settings.
+
+
+def leaves(model: type[BaseModel] = Settings, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every setting as `(path, default)`; `<>` stands for a name."""
+    for name, field in model.model_fields.items():
+        below = [each for each in (field.annotation, *get_args(field.annotation)) if _is_model(each)]
+        kind = str(field.annotation)
+        if not below or kind.startswith("list"):
+            yield path + name, field.get_default(call_default_factory=True)
+        else:
+            named = ".<>" if kind.startswith("dict") else ""
+            yield from leaves(below[0], f"{path}{name}{named}.")
+
+
+def _is_model(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def setting(span: str) -> str:
+    return re.sub(r"<\w+>", "<>", span)
+
+
+def test_settings_of_the_table_have_the_defaults_that_it_gives() -> None:
+    known = dict(leaves())
+    table = [row for row in rows(section("README.md", "Configuration"))[1:] if len(row) == 3]
+    assert len(table) > 30
+    for name, default, _ in table:
+        path = setting(name.strip("`"))
+        assert path in known, name
+        if default.startswith("`"):
+            assert yaml.safe_load(default.strip("`")) == json.loads(json.dumps(known[path])), name
+
+
+def test_settings_without_effect_are_those_that_nobody_reads() -> None:
+    _, _, rest = page("README.md").partition("These settings are accepted and have no effect yet:")
+    listed = [setting(span) for span in re.findall(r"`([^`]+)`", rest.partition("\n\n")[0])]
+    sources = [ROOT / "gateway/app.py", *(ROOT / "gateway/settings").rglob("*.py")]
+    code = "\n".join(file.read_text("utf-8") for file in sources)
+    unread = {path for path, _ in leaves() if not re.search(rf"\.{path.rpartition('.')[2]}\b", code)}
+
+    covered = {path for path in dict(leaves()) if any(path == each or path.startswith(f"{each}.") for each in listed)}
+    assert unread - covered == set(), "read by nobody, and not in the list"
+    # The first has a name that others have too; the second is told to callers, and nothing else.
+    assert covered - unread <= {"door.address", "limits.heartbeat_ms"}, "in the list, and read"
+
+
+def test_every_setting_that_works_is_in_the_table() -> None:
+    text = section("README.md", "Configuration")
+    named = {setting(span) for span in re.findall(r"`([a-z_<>.]+)`", text)}
+    parents = {path.rpartition(".")[0] for path in dict(leaves())}
+    missing = {
+        path for path in dict(leaves()) if path not in named and not any(path.startswith(f"{n}.") for n in named & parents)
+    }
+    # Explained by `trunkline config --example`.
+    assert missing <= {
+        "accounts.<>.organization",
+        "accounts.<>.project",
+        "accounts.<>.safety",
+        "targets.<>.provider",
+        "targets.<>.accounts",
+        "templates.<>.durability",
+    }
+
+
+def test_variables_that_are_named_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {v for name in NAMES for v in re.findall(r"\bTRUNKLINE_[A-Z_]+\b", page(name))}
+    assert named >= {"TRUNKLINE_TOKEN", "TRUNKLINE_GRPC__ADDRESS"}
+    for variable in named - {"TRUNKLINE_"}:
+        monkeypatch.setenv(variable, "3")
+    try:
+        load(None)
+    except SettingsError as error:
+        assert "names no setting" not in str(error)  # noqa: PT017 a value that does not fit is no matter here
+
+
+# Words.
+
+
+def test_words_in_capitals_are_words_of_the_code() -> None:
+    known = {"OPENAI_API_KEY", *Reason.__members__, *grpc.StatusCode.__members__}
+    kinds = [each for entry in MACHINES.values() for each in entry[1:]]
+    kinds += [each for each in vars(events).values() if isinstance(each, type) and issubclass(each, Enum)]
+    known |= {member for kind in kinds for member in kind.__members__}
+    for stem in ("admin", "control", "errors", "event", "lease", "session", "speech", "types"):
+        file: FileDescriptor = import_module(f"trunkline.v1.{stem}_pb2").DESCRIPTOR
+        known |= {value.name for enum in file.enum_types_by_name.values() for value in enum.values}
+    for name in NAMES:
+        said = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", prose(name)))
+        said |= {span for span in spans(name) if re.fullmatch(r"[A-Z][A-Z_]+", span)}
+        unknown = {word for word in said if not word.startswith("TRUNKLINE")} - known
+        assert unknown == set(), name
+
+
+def test_metrics_that_are_named_exist() -> None:
+    families = {each.name for each in vars(metrics).values() if isinstance(each, metrics.Family)}
+    named = {span for name in NAMES for span in spans(name) if re.fullmatch(r"trunkline_[a-z_]+", span)}
+    assert named - families <= {"trunkline_client"}
+
+
+def test_figures_of_the_promise_are_those_of_the_code() -> None:
+    limits, server, client, record = SessionOptions(), ServerOptions("", 1), ConnectionOptions(), RedisOptions(url="unix:")
+    pings = (server.keepalive_ms + server.keepalive_timeout_ms) // 1000
+    assert pings == (client.keepalive_time_ms + client.ping_timeout_ms) // 1000
+    said = {
+        "README.md": [
+            f"what is due is finished (for at most {limits.finish_max_seconds:.0f} s)",
+            f"noticed by pings within {pings} s",
+            f"Our client notices within {pings} s",
+            f"takes nothing for {limits.send_max_seconds:.0f} s",
+            f"under way for {limits.send_max_seconds:.0f} s",
+            f"when {limits.outbox_max_bytes >> 20} MiB wait for it",
+            f"Up to {limits.lanes.backlog_max_bytes >> 20} MiB per session",
+        ],
+        "ARCHITECTURE.md": [
+            f"within {limits.first_message_seconds:.0f} s",
+            f"One frame in {SAMPLE_EVERY} is timed",
+            f"at most {record.session_max_entries:,} entries and {record.session_max_bytes >> 20} MiB",
+            f"It lives for {RECORD_LIFE_SECONDS} s",
+            f"noticed within {pings} s",
+        ],
+    }
+    for name, sentences in said.items():
+        assert [each for each in sentences if each not in flat(name)] == [], name
+
+
+def test_the_changelog_begins_with_what_is_not_released() -> None:
+    assert re.findall(r"^## (.*)$", page("CHANGELOG.md"), re.MULTILINE)[0] == "[Unreleased]"
+
+
+# The examples, against real processes.
+
+
+@dataclass(frozen=True)
+class Running:
+    """A gateway as the README says to run one, on a simulator."""
+
+    folder: Path
+    address: str
+
+    def run(self, arguments: list[str], **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env={**surroundings(), **more},
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+
+
+def surroundings() -> dict[str, str]:
+    """Return an environment without settings of ours, in which `python3` is this one."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**environment(real=False), "PATH": path}
+
+
+def started(stack: ExitStack, folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    log = stack.enter_context((folder / f"{arguments[0]}.log").open("wb"))
+    command = [sys.executable, "-m", "gateway.cli.child", str(os.getpid()), *arguments]
+    process = subprocess.Popen(command, cwd=folder, env=surroundings(), stdout=log, stderr=log)
+    stack.callback(process.wait, 20)
+    stack.callback(process.terminate)
+    return process
+
+
+def is_ready(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with closing(HTTPConnection(host, int(port), timeout=5)) as asked:
+        try:
+            asked.request("GET", "/readyz")
+            return asked.getresponse().status == 200
+        except OSError:
+            return False
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("gateway")
+    (tokens,) = [block for block in blocks("README.md", "sh") if "token_urlsafe" in block]
+    subprocess.run(["sh", "-e", "-c", tokens], cwd=folder, env=surroundings(), timeout=20, check=True)
+    (folder / "openai.key").write_text("sk-of-the-simulator\n")
+    (content,) = blocks("README.md", "yaml")
+    chosen, simulator_port = yaml.safe_load(content), free_port()
+    chosen["grpc"]["address"] = f"127.0.0.1:{free_port()}"
+    chosen["ops"] = {"address": f"127.0.0.1:{free_port()}"}
+    chosen["targets"] = {"openai": {"url": f"ws://127.0.0.1:{simulator_port}/v1/realtime"}}
+    chosen["limits"] = {"drain_seconds": 0}
+    (folder / "trunkline.yaml").write_text(yaml.safe_dump(chosen))
+    with ExitStack() as stack:
+        started(stack, folder, "simulator", "--port", str(simulator_port))
+        gateway = started(stack, folder, "serve", "--config", "trunkline.yaml")
+        ends_at = time.monotonic() + START_SECONDS
+        while not is_ready(chosen["ops"]["address"]):
+            assert gateway.poll() is None, (folder / "serve.log").read_text()
+            assert time.monotonic() < ends_at, (folder / "serve.log").read_text()
+            time.sleep(0.05)
+        yield Running(folder, chosen["grpc"]["address"])
+
+
+@pytest.mark.parametrize("number", range(len(blocks("README.md", "python"))))
+def test_an_example_of_the_readme_runs(running: Running, number: int) -> None:
+    code = blocks("README.md", "python")[number]
+    assert ADDRESS in code or f"port={SIMULATOR_PORT}" in code
+    code = code.replace(ADDRESS, running.address).replace(f"port={SIMULATOR_PORT}", f"port={free_port()}")
+    token = (running.folder / "billing-bot.token").read_text().strip()
+
+    ended = running.run(["-c", code], TRUNKLINE_TOKEN=token)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.strip()
+    if "answer.wav" in code:
+        assert (running.folder / "answer.wav").stat().st_size > 10_000
+
+
+def test_an_example_without_a_token_is_refused(running: Running) -> None:
+    ended = running.run(["-c", blocks("README.md", "python")[0].replace(ADDRESS, running.address)])
+    assert ended.returncode == 1
+    assert "UNAUTHENTICATED" in ended.stderr
+
+
+@pytest.mark.parametrize("verb", ["pools", "leases", "sessions", "probe"])
+def test_an_operators_command_of_the_readme_runs(running: Running, verb: str) -> None:
+    (words,) = [words for words in commands("README.md") if words[:2] == ["trunkline", verb] and len(words) > 2]
+    calls = ["--calls", "1"] if verb == "probe" else []
+    ended = running.run(["-m", "gateway", *words[1:], *calls, "--address", running.address])
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.strip()
