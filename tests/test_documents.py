@@ -193,9 +193,8 @@ def test_files_that_are_named_exist() -> None:
         links = re.findall(r"\]\(([^)#]+)\)", prose(name))
         paths = [span for span in spans(name) if re.fullmatch(r"(?:gateway|proto|clients|tests)/[\w./*-]*", span)]
         roots = [span for span in spans(name) if re.fullmatch(r"[A-Z]\w+\.md|Makefile|pyproject\.toml", span)]
-        for path in (*paths, *roots, *(link for link in links if "://" not in link)):
-            if not any(ROOT.glob(path.rstrip("/"))):
-                missing.append(f"{name}: {path}")
+        named = (*paths, *roots, *(link for link in links if "://" not in link))
+        missing += [f"{name}: {path}" for path in named if not any(ROOT.glob(path.rstrip("/")))]
     assert missing == []
 
 
@@ -297,7 +296,9 @@ def test_every_setting_that_works_is_in_the_table() -> None:
     named = {setting(span) for span in re.findall(r"`([a-z_<>.]+)`", text)}
     parents = {path.rpartition(".")[0] for path in dict(leaves())}
     missing = {
-        path for path in dict(leaves()) if path not in named and not any(path.startswith(f"{n}.") for n in named & parents)
+        path
+        for path in dict(leaves())
+        if path not in named and not any(path.startswith(f"{n}.") for n in named & parents)
     }
     # Explained by `trunkline config --example`.
     assert missing <= {
@@ -346,7 +347,12 @@ def test_metrics_that_are_named_exist() -> None:
 
 
 def test_figures_of_the_promise_are_those_of_the_code() -> None:
-    limits, server, client, record = SessionOptions(), ServerOptions("", 1), ConnectionOptions(), RedisOptions(url="unix:")
+    limits, server, client, record = (
+        SessionOptions(),
+        ServerOptions("", 1),
+        ConnectionOptions(),
+        RedisOptions(url="unix:"),
+    )
     pings = (server.keepalive_ms + server.keepalive_timeout_ms) // 1000
     assert pings == (client.keepalive_time_ms + client.ping_timeout_ms) // 1000
     said = {
@@ -385,16 +391,26 @@ class Running:
     folder: Path
     address: str
 
-    def run(self, arguments: list[str], **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    def start(self, arguments: list[str], **more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, *arguments],
             cwd=self.folder,
             env={**surroundings(), **more},
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=RUN_SECONDS,
-            check=False,
         )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Return exit code, output and complaints; no process is left behind."""
+    with process:
+        try:
+            told, complained = process.communicate(timeout=RUN_SECONDS)
+        finally:
+            process.kill()
+    return process.returncode, told, complained
 
 
 def surroundings() -> dict[str, str]:
@@ -412,11 +428,18 @@ def started(stack: ExitStack, folder: Path, *arguments: str) -> subprocess.Popen
     return process
 
 
-def is_ready(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    with closing(HTTPConnection(host, int(port), timeout=5)) as asked:
+def until_it_answers(process: subprocess.Popen[bytes], port: int, path: str) -> None:
+    ends_at = time.monotonic() + START_SECONDS
+    while not answers(port, path):
+        assert process.poll() is None, f"what should answer {path} has ended"
+        assert time.monotonic() < ends_at, f"nothing answers {path}"
+        time.sleep(0.05)
+
+
+def answers(port: int, path: str) -> bool:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=5)) as asked:
         try:
-            asked.request("GET", "/readyz")
+            asked.request("GET", path)
             return asked.getresponse().status == 200
         except OSError:
             return False
@@ -429,20 +452,18 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     subprocess.run(["sh", "-e", "-c", tokens], cwd=folder, env=surroundings(), timeout=20, check=True)
     (folder / "openai.key").write_text("sk-of-the-simulator\n")
     (content,) = blocks("README.md", "yaml")
-    chosen, simulator_port = yaml.safe_load(content), free_port()
-    chosen["grpc"]["address"] = f"127.0.0.1:{free_port()}"
-    chosen["ops"] = {"address": f"127.0.0.1:{free_port()}"}
+    chosen, simulator_port, grpc_port, ops_port = yaml.safe_load(content), *(free_port() for _ in range(3))
+    chosen["grpc"]["address"] = f"127.0.0.1:{grpc_port}"
+    chosen["ops"] = {"address": f"127.0.0.1:{ops_port}"}
     chosen["targets"] = {"openai": {"url": f"ws://127.0.0.1:{simulator_port}/v1/realtime"}}
     chosen["limits"] = {"drain_seconds": 0}
     (folder / "trunkline.yaml").write_text(yaml.safe_dump(chosen))
     with ExitStack() as stack:
-        started(stack, folder, "simulator", "--port", str(simulator_port))
+        simulator = started(stack, folder, "simulator", "--port", str(simulator_port))
+        # A gateway that comes first fails its first dials, and then takes its time.
+        until_it_answers(simulator, simulator_port, "/_sim/connections")
         gateway = started(stack, folder, "serve", "--config", "trunkline.yaml")
-        ends_at = time.monotonic() + START_SECONDS
-        while not is_ready(chosen["ops"]["address"]):
-            assert gateway.poll() is None, (folder / "serve.log").read_text()
-            assert time.monotonic() < ends_at, (folder / "serve.log").read_text()
-            time.sleep(0.05)
+        until_it_answers(gateway, ops_port, "/readyz")
         yield Running(folder, chosen["grpc"]["address"])
 
 
@@ -453,24 +474,30 @@ def test_an_example_of_the_readme_runs(running: Running, number: int) -> None:
     code = code.replace(ADDRESS, running.address).replace(f"port={SIMULATOR_PORT}", f"port={free_port()}")
     token = (running.folder / "billing-bot.token").read_text().strip()
 
-    ended = running.run(["-c", code], TRUNKLINE_TOKEN=token)
+    exit_code, told, complained = ended(running.start(["-c", code], TRUNKLINE_TOKEN=token))
 
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.strip()
+    assert (exit_code, complained) == (0, "")
+    assert told.strip()
     if "answer.wav" in code:
         assert (running.folder / "answer.wav").stat().st_size > 10_000
 
 
 def test_an_example_without_a_token_is_refused(running: Running) -> None:
-    ended = running.run(["-c", blocks("README.md", "python")[0].replace(ADDRESS, running.address)])
-    assert ended.returncode == 1
-    assert "UNAUTHENTICATED" in ended.stderr
+    code = blocks("README.md", "python")[0].replace(ADDRESS, running.address)
+    exit_code, _, complained = ended(running.start(["-c", code]))
+    assert exit_code == 1
+    assert "UNAUTHENTICATED" in complained
 
 
-@pytest.mark.parametrize("verb", ["pools", "leases", "sessions", "probe"])
-def test_an_operators_command_of_the_readme_runs(running: Running, verb: str) -> None:
-    (words,) = [words for words in commands("README.md") if words[:2] == ["trunkline", verb] and len(words) > 2]
-    calls = ["--calls", "1"] if verb == "probe" else []
-    ended = running.run(["-m", "gateway", *words[1:], *calls, "--address", running.address])
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.strip()
+def test_the_operators_commands_of_the_readme_run(running: Running) -> None:
+    verbs_shown = ("pools", "leases", "sessions", "probe")
+    shown = [words[1:] for words in commands("README.md") if words[0] == "trunkline" and "--token-file" in words]
+    assert [words[0] for words in shown] == [*verbs_shown]
+    more = {"probe": ["--calls", "1"]}
+    begun = [
+        running.start(["-m", "gateway", *words, *more.get(words[0], []), "--address", running.address])
+        for words in shown
+    ]
+    for exit_code, told, complained in [ended(process) for process in begun]:
+        assert (exit_code, complained) == (0, "")
+        assert told.strip()

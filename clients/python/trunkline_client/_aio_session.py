@@ -52,6 +52,7 @@ class AsyncSession(AsyncIterator[Event]):
         # gRPC allows one write at a time, and the numbers of controls must go out in order.
         self._writing = asyncio.Lock()
         self._call: AsyncCall | None = None
+        self._opening: asyncio.Timeout | None = None
         self._receiving: asyncio.Task[None] | None = None
 
     @property
@@ -130,9 +131,11 @@ class AsyncSession(AsyncIterator[Event]):
 
         Unread events are dropped. Never raises for the gateway's part; a second call does nothing.
         """
+        if self._opening is not None:
+            # Not by cancelling the call: a write that waits for its beginning would not notice.
+            self._core.end(refusal("CANCELLED", "this side cancelled the call"))
+            self._opening.reschedule(0)
         if self._receiving is None:
-            if self._call is not None:
-                self._call.cancel()
             return
         self._inbox.discard()
         try:
@@ -166,11 +169,12 @@ class AsyncSession(AsyncIterator[Event]):
         request = self._core.open_request(self._message)
         self._call = call = AsyncCall(self._start())
         try:
-            async with asyncio.timeout(self._open_timeout_seconds):
+            async with asyncio.timeout(self._open_timeout_seconds) as self._opening:
                 await self._open(call, request)
         except TimeoutError:
             raise self._given_up(f"no `opened` within {self._open_timeout_seconds} s") from None
         finally:
+            self._opening = None
             if self._core.state is not State.OPEN:
                 await call.aclose()
         self._receiving = asyncio.create_task(self._receive(call), name=f"trunkline {self.id}")
@@ -194,6 +198,8 @@ class AsyncSession(AsyncIterator[Event]):
             await call.write(request)
         while self._core.state is State.OPENING:
             await self._receive_opening(call)
+        if self._core.failure is not None:
+            raise self._core.failure
 
     async def _receive_opening(self, call: AsyncCall) -> None:
         response = await call.read()
@@ -225,7 +231,7 @@ class AsyncSession(AsyncIterator[Event]):
         self._core.end(failure)
         if self._call is not None:
             self._call.cancel()
-        return failure
+        return self._core.failure or failure
 
     # The stream.
 

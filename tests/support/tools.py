@@ -1,0 +1,43 @@
+"""The only way in which tests name a command that is not Python.
+
+`.ci/run` installs the packages of this table; a test compares. Where a command is missing, a test is
+skipped with the line that says how to get it; in CI, where nothing may be missing, it fails.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+# Command → the Debian package that has it.
+PACKAGES: Final[Mapping[str, str]] = {
+    "git": "git",
+    "make": "make",
+}
+
+
+def tool(name: str) -> str:
+    """Return the path of a command of the table."""
+    package = PACKAGES[name]
+    found = shutil.which(name)
+    if found is None:
+        _missing(f"{name} is not here; on Debian: apt-get install {package}")
+    return str(found)
+
+
+def venv_script(name: str) -> str:
+    """Return the path of a command that came with this Python environment, such as `buf`."""
+    found = Path(sys.executable).with_name(name)
+    if not found.exists():
+        _missing(f"{name} is not in {found.parent}; make test installs it")
+    return str(found)
+
+
+def _missing(sentence: str) -> None:
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        pytest.fail(sentence)
+    pytest.skip(sentence)

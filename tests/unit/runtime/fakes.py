@@ -1,0 +1,259 @@
+"""The ports of the runtime, played by objects that a test holds in its hand."""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.core import events as out
+from gateway.core.errors import DialError, Reason, StoreError, UpstreamClosedError
+from gateway.core.events import CallerMessage, Durability, Outgoing
+from gateway.core.principal import Principal, Right
+from gateway.core.template import LineClass
+from gateway.runtime.ports import CallerGoneError, DialTimes, LogEntry, SessionKey, SessionReport
+
+ACME = Principal("acme", "bot", frozenset({Right.CONVERSE}))
+
+
+class Line:
+    """One line to the provider. The test says what comes down and reads what went up."""
+
+    def __init__(self, session_id: str, life_seconds: float | None = None) -> None:
+        self.session_id = session_id
+        self.life_seconds = life_seconds
+        self.sent: list[dict[str, Any]] = []
+        self.closes = 0
+        # While a gate is shut, what it stands before waits.
+        self.may_send, self.may_close = open_gate(), open_gate()
+        self._frames: asyncio.Queue[bytes | Exception] = asyncio.Queue()
+        self._gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_open(self) -> bool:
+        return not self._gone.done()
+
+    # The test's side.
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        self.tell_raw(json.dumps({"type": kind, **fields}).encode())
+
+    def tell_raw(self, frame: bytes) -> None:
+        self._frames.put_nowait(frame)
+
+    def lose(self, why: str = "1006") -> None:
+        if not self._gone.done():
+            self._gone.set_result(why)
+        self._frames.put_nowait(UpstreamClosedError(Reason.UPSTREAM_CLOSED, f"lost: {why}"))
+
+    def types(self) -> list[str]:
+        return [event["type"] for event in self.sent]
+
+    # The port.
+
+    async def send(self, frame: bytes) -> None:
+        await self.may_send.wait()
+        if not self.is_open:
+            raise UpstreamClosedError(Reason.UPSTREAM_CLOSED, "lost")
+        self.sent.append(json.loads(frame))
+
+    async def receive(self) -> bytes:
+        frame = await self._frames.get()
+        if isinstance(frame, Exception):
+            raise frame
+        return frame
+
+    async def wait_closed(self) -> str:
+        return await asyncio.shield(self._gone)
+
+    async def close(self) -> None:
+        self.closes += 1
+        await self.may_close.wait()
+        self.lose("1000")
+
+
+class Exchange:
+    """A dialler. Dials are answered at once, or held until the test answers them."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.dials: list[tuple[LineClass, Mapping[str, Any]]] = []
+        # What the next dials fail with, in order.
+        self.failures: deque[Exception] = deque()
+        self.life_seconds: float | None = None
+        self.delay_seconds = 0.0
+        self.may_answer = open_gate()
+        self.under_way = 0
+
+    async def dial(self, line: LineClass, session: dict[str, Any], times: DialTimes) -> Line:
+        self.dials.append((line, session))
+        self.under_way += 1
+        try:
+            await self.may_answer.wait()
+            if self.delay_seconds:
+                await asyncio.sleep(self.delay_seconds)
+            times.stages["tcp"] = 0.001
+            if self.failures:
+                raise self.failures.popleft()
+        finally:
+            self.under_way -= 1
+        made = Line(f"sess_{len(self.lines) + 1}", self.life_seconds)
+        self.lines.append(made)
+        return made
+
+    def fail(self, reason: Reason, times: int = 1) -> None:
+        self.failures.extend(DialError(reason, "no") for _ in range(times))
+
+    @property
+    def open_lines(self) -> list[Line]:
+        return [line for line in self.lines if line.is_open]
+
+
+class Caller:
+    """One `Converse` call. The test says what the caller sends and reads what it got."""
+
+    principal = ACME
+
+    def __init__(self) -> None:
+        self.got: list[Outgoing] = []
+        self.gone = False
+        self.may_write = open_gate()
+        self._messages: asyncio.Queue[CallerMessage | None | Exception] = asyncio.Queue()
+        self._written = asyncio.Condition()
+
+    # The test's side.
+
+    def say(self, *messages: CallerMessage | None) -> None:
+        for message in messages:
+            self._messages.put_nowait(message)
+
+    def control(self, kind: str, cseq: int = 0, **fields: Any) -> None:
+        self.say(out.Control(({"type": kind, **fields},), cseq))
+
+    def vanish(self) -> None:
+        """The network is lost: reads and writes fail from now on."""
+        self.gone = True
+        self._messages.put_nowait(CallerGoneError())
+
+    def break_down(self, error: Exception) -> None:
+        self._messages.put_nowait(error)
+
+    def events(self) -> list[object]:
+        return [each.event for each in self.got]
+
+    def kinds(self) -> list[type[object]]:
+        return [type(event) for event in self.events()]
+
+    async def until(self, kind: type[object]) -> Outgoing:
+        """Wait for the newest event to be of a kind that has not come before this call, or has come at all."""
+        async with self._written:
+            await self._written.wait_for(lambda: kind in self.kinds())
+        return next(each for each in reversed(self.got) if type(each.event) is kind)
+
+    async def heard(self, count: int) -> None:
+        """Wait until so many events have come."""
+        async with self._written:
+            await self._written.wait_for(lambda: len(self.got) >= count)
+
+    # The port.
+
+    async def read(self) -> CallerMessage | None:
+        message = await self._messages.get()
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    async def write(self, outgoing: Outgoing) -> None:
+        await self.may_write.wait()
+        if self.gone:
+            raise CallerGoneError
+        self.got.append(outgoing)
+        async with self._written:
+            self._written.notify_all()
+
+
+class Store:
+    """A log that keeps the rules of the real one: consecutive numbers, retries not stored twice."""
+
+    def __init__(self) -> None:
+        self.durability = Durability.PROCESS
+        self.log: dict[SessionKey, list[LogEntry]] = {}
+        self.appends: list[tuple[int, ...]] = []
+        self.finished: list[SessionKey] = []
+        self.failure: Exception | None = None
+        self.finish_failure: Exception | None = None
+        self.may_store, self.may_finish = open_gate(), open_gate()
+
+    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry]) -> None:
+        self.appends.append(tuple(entry.seq for entry in entries))
+        await self.may_store.wait()
+        if self.failure is not None:
+            raise self.failure
+        log = self.log.setdefault(key, [])
+        if not entries or entries[0].seq > len(log) + 1:
+            raise StoreError(Reason.STORE_UNAVAILABLE, "a gap")
+        assert [entry.seq for entry in entries] == list(range(entries[0].seq, entries[0].seq + len(entries)))
+        log.extend(entry for entry in entries if entry.seq > len(log))
+
+    async def finish(self, key: SessionKey, epoch: int) -> None:
+        await self.may_finish.wait()
+        if self.finish_failure is not None:
+            raise self.finish_failure
+        self.finished.append(key)
+
+    def numbers(self) -> list[int]:
+        """What is stored of the one session there is."""
+        (log,) = self.log.values()
+        return [entry.seq for entry in log]
+
+
+class Observer:
+    """Hears everything, and writes it down."""
+
+    def __init__(self) -> None:
+        self.acquires: list[tuple[str, float]] = []
+        self.dials: list[str] = []
+        self.closed: list[str] = []
+        self.held: list[float] = []
+        self.entry_ages: list[float] = []
+        self.reports: list[SessionReport] = []
+        self.first_audios: list[tuple[str, float]] = []
+        self.refusals: list[Reason] = []
+        self.relays: list[str] = []
+
+    @property
+    def results(self) -> list[str]:
+        return [result for result, _ in self.acquires]
+
+    def acquired(self, pool: str, result: str, waited_seconds: float) -> None:
+        self.acquires.append((result, waited_seconds))
+
+    def granted(self, pool: str, entry_age_seconds: float) -> None:
+        self.entry_ages.append(entry_age_seconds)
+
+    def dialled(self, pool: str, result: str, times: DialTimes) -> None:
+        self.dials.append(result)
+
+    def connection_closed(self, pool: str, reason: str) -> None:
+        self.closed.append(reason)
+
+    def lease_ended(self, pool: str, held_seconds: float) -> None:
+        self.held.append(held_seconds)
+
+    def session_ended(self, report: SessionReport) -> None:
+        self.reports.append(report)
+
+    def first_audio(self, pool: str, since: str, seconds: float) -> None:
+        self.first_audios.append((since, seconds))
+
+    def relayed(self, direction: str, seconds: float) -> None:
+        self.relays.append(direction)
+
+    def refused(self, reason: Reason) -> None:
+        self.refusals.append(reason)
+
+
+def open_gate() -> asyncio.Event:
+    gate = asyncio.Event()
+    gate.set()
+    return gate

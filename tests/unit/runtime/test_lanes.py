@@ -1,0 +1,272 @@
+"""Two lanes: the control lane in order and stored first, the live lane never held."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.core import events as out
+from gateway.core.errors import Reason, StoreError
+from gateway.core.events import Outgoing
+from gateway.runtime.lanes import LaneOptions, Lanes
+from gateway.runtime.outbox import Outbox
+from gateway.runtime.ports import SessionKey
+from tests.support.virtual_time import now, turns
+from tests.unit.runtime.fakes import Store
+from tests.unit.runtime.stage import encode
+
+HOLD_SECONDS = 0.25
+KEY = SessionKey("acme", "sess_1")
+TEXT = out.TextDelta("a", "r", "i")
+OPENED = out.Opened(
+    "s", "u", "", out.Durability.PROCESS, 1, 1, 1, 1, 1, out.ConfigState.APPLIED, out.LineSource.WARM, 0, 0,
+    "default", "v", "m", "audio/pcm", "audio/pcm", "",
+)  # fmt: skip
+INTERRUPTED = out.Interrupted("r", "i", out.InterruptionCause.SPEECH, 0, had_tool_calls=False)
+
+
+class Bench:
+    """Two lanes, the store behind them, and what has come out."""
+
+    def __init__(self, **options: int) -> None:
+        self.store = Store()
+        self.outbox = Outbox(1 << 20)
+        self.lanes = Lanes(KEY, 3, self.store, self.outbox, encode, LaneOptions(**options))
+        self.came: list[tuple[float, Outgoing]] = []
+        loop = asyncio.get_running_loop()
+        self.storing = loop.create_task(self.lanes.run(), name="lanes")
+        self._taking = loop.create_task(self._take(), name="writer")
+
+    async def _take(self) -> None:
+        while True:
+            self.came.append((now(), await self.outbox.get()))
+            self.outbox.sent()
+
+    def say(self, text: str = "") -> None:
+        self.lanes.control(out.InputCommitted(text))
+
+    def numbers(self) -> list[int]:
+        return [each.seq for _, each in self.came if each.seq]
+
+    def durable(self) -> list[bool | None]:
+        return [each.durable for _, each in self.came if each.seq]
+
+    async def end(self) -> None:
+        self.storing.cancel()
+        self._taking.cancel()
+        await asyncio.gather(self.storing, self._taking, return_exceptions=True)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    built = Bench()
+    yield built
+    await built.end()
+
+
+# The control lane.
+
+
+async def test_control_events_are_numbered_from_one_and_stored_before_they_are_sent(bench: Bench) -> None:
+    bench.store.may_store.clear()
+    bench.say("a")
+    await turns(10)
+    assert bench.came == []
+    bench.store.may_store.set()
+    await turns(10)
+    assert [each for _, each in bench.came] == [
+        Outgoing(out.InputCommitted("a"), seq=1, after_seq=0, epoch=3, durable=True)
+    ]
+    assert bench.store.numbers() == [1]
+    assert bench.store.log[KEY][0].payload == b"1:InputCommitted"
+
+
+async def test_control_events_keep_their_order(bench: Bench) -> None:
+    for at in range(20):
+        bench.say(str(at))
+        await turns(at % 3)
+    await turns(10)
+    assert bench.numbers() == list(range(1, 21))
+    assert bench.store.numbers() == list(range(1, 21))
+    assert all(bench.durable())
+
+
+async def test_what_comes_while_the_store_works_is_stored_together_next(bench: Bench) -> None:
+    bench.store.may_store.clear()
+    bench.say()
+    await turns(5)
+    bench.say()
+    bench.say()
+    await turns(5)
+    bench.store.may_store.set()
+    await turns(10)
+    assert bench.store.appends == [(1,), (2, 3)]
+    assert bench.numbers() == [1, 2, 3]
+
+
+async def test_an_event_is_held_no_longer_than_the_hold(bench: Bench) -> None:
+    bench.store.may_store.clear()
+    began = now()
+    bench.say()
+    await asyncio.sleep(1.0)
+    assert [at - began for at, _ in bench.came] == [HOLD_SECONDS]
+    assert bench.durable() == [False]
+
+
+async def test_an_event_behind_a_stuck_one_is_held_no_longer_either(bench: Bench) -> None:
+    bench.store.may_store.clear()
+    bench.say()
+    await asyncio.sleep(0.1)
+    began = now()
+    bench.say()
+    await asyncio.sleep(1.0)
+    assert bench.numbers() == [1, 2]
+    assert bench.came[1][0] - began <= HOLD_SECONDS
+
+
+async def test_what_could_not_be_stored_is_stored_with_the_next(bench: Bench) -> None:
+    bench.store.may_store.clear()
+    bench.say()
+    await asyncio.sleep(1.0)
+    bench.store.may_store.set()
+    bench.say()
+    await turns(10)
+    assert bench.store.appends[-1] == (1, 2)
+    assert bench.store.numbers() == [1, 2]
+    assert bench.durable() == [False, True]
+
+
+async def test_a_store_that_refuses_holds_nobody(bench: Bench) -> None:
+    bench.store.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
+    began = now()
+    bench.say()
+    bench.say()
+    await turns(10)
+    assert (bench.numbers(), bench.durable(), now()) == ([1, 2], [False, False], began)
+    bench.store.failure = None
+    bench.say()
+    await turns(10)
+    assert bench.store.numbers() == [1, 2, 3]
+
+
+async def test_an_append_that_was_cut_and_carried_out_is_not_stored_twice(bench: Bench) -> None:
+    bench.store.may_store.clear()
+    bench.say()
+    await asyncio.sleep(1.0)
+    bench.store.may_store.set()
+    await bench.store.append(KEY, 3, list(bench.lanes._backlog))  # it had reached the server
+    bench.say()
+    await turns(10)
+    assert bench.store.numbers() == [1, 2]
+
+
+async def test_a_newer_owner_ends_the_lane(bench: Bench) -> None:
+    bench.store.failure = StoreError(Reason.SUPERSEDED, "epoch 4")
+    bench.say()
+    with pytest.raises(StoreError) as caught:
+        await bench.storing
+    assert caught.value.reason is Reason.SUPERSEDED
+    assert bench.came == []
+
+
+async def test_what_waits_to_be_stored_is_bounded() -> None:
+    bench = Bench(backlog_max_bytes=100)
+    bench.store.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
+    for _ in range(50):
+        bench.say()
+        await turns(5)
+    assert bench.numbers() == list(range(1, 51))
+    assert max(map(len, bench.store.appends)) <= 8
+    await bench.end()
+
+
+# What is not held.
+
+
+@pytest.mark.parametrize("event", [OPENED, INTERRUPTED], ids=["opened", "interrupted"])
+async def test_some_control_events_are_stored_and_not_held(bench: Bench, event: out.ControlEvent) -> None:
+    bench.store.may_store.clear()
+    bench.lanes.control(event)
+    await turns(3)
+    assert [(each.event, each.seq, each.durable) for _, each in bench.came] == [(event, 1, False)]
+    bench.store.may_store.set()
+    await turns(5)
+    assert bench.store.numbers() == [1]
+
+
+async def test_an_interruption_does_not_overtake_what_is_held(bench: Bench) -> None:
+    bench.store.may_store.clear()
+    bench.say()
+    bench.lanes.control(INTERRUPTED)
+    await turns(5)
+    assert bench.came == []
+    bench.store.may_store.set()
+    await turns(10)
+    assert bench.numbers() == [1, 2]
+
+
+async def test_an_interruption_does_not_overtake_what_is_just_being_stored(bench: Bench) -> None:
+    bench.store.may_store.clear()
+    bench.say()
+    await turns(5)
+    bench.lanes.control(INTERRUPTED)
+    bench.store.may_store.set()
+    await turns(10)
+    assert bench.numbers() == [1, 2]
+
+
+async def test_what_follows_an_interruption_stays_behind_it(bench: Bench) -> None:
+    bench.lanes.control(INTERRUPTED)
+    bench.say()
+    await turns(10)
+    assert bench.numbers() == [1, 2]
+    assert bench.store.numbers() == [1, 2]
+
+
+# The live lane.
+
+
+async def test_the_live_lane_is_never_held(bench: Bench) -> None:
+    bench.store.may_store.clear()
+    bench.say()
+    await turns(5)
+    bench.lanes.live(TEXT)
+    await turns(2)
+    assert [each for _, each in bench.came] == [Outgoing(TEXT, seq=0, after_seq=1, epoch=3)]
+
+
+async def test_a_live_event_names_the_last_number_that_was_given(bench: Bench) -> None:
+    for _ in range(3):
+        bench.lanes.live(TEXT)
+        bench.say()
+    bench.lanes.live(TEXT)
+    await turns(10)
+    assert [each.after_seq for _, each in bench.came if not each.seq] == [0, 1, 2, 3]
+
+
+# Settled.
+
+
+async def test_a_lane_without_events_is_settled(bench: Bench) -> None:
+    began = now()
+    await bench.lanes.settled(2.0)
+    assert now() == began
+
+
+async def test_a_lane_is_settled_when_everything_is_out(bench: Bench) -> None:
+    bench.store.may_store.clear()
+    bench.say()
+    settling = asyncio.get_running_loop().create_task(bench.lanes.settled(2.0))
+    await turns(5)
+    assert not settling.done()
+    bench.store.may_store.set()
+    await settling
+    assert bench.numbers() == [1]
+
+
+async def test_settling_is_bounded(bench: Bench) -> None:
+    bench.storing.cancel()
+    bench.say()
+    began = now()
+    await bench.lanes.settled(2.0)
+    assert now() - began == 2.0
