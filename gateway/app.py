@@ -80,7 +80,7 @@ class Gateway:
             stack.push_async_callback(server.stop)
             for pool in self.pools.values():
                 pool.start()
-            watcher = loop.create_task(self._keep_health(health, store, server), name="health")
+            watcher = loop.create_task(self._keep_health(health, store, server, directory), name="health")
             stack.push_async_callback(_cancelled, watcher)
             _log.info("serving", address=self._settings.grpc.address, version=__version__)
             if started is not None:
@@ -112,7 +112,11 @@ class Gateway:
                 )
                 keys = SealingKeys.from_files([(k.id, k.file) for k in settings.store.sealing_keys])
             store = RedisStore(options, keys, StoreMetrics(self._metrics))
-            yield await stack.enter_async_context(store)
+            await stack.enter_async_context(store)
+            if settings.redis.url != "embedded":
+                for sentence in await store.check():
+                    _log.warning("store_setting", message=sentence)
+            yield store
 
     def _build_pools(self) -> None:
         dialer = RealtimeDialer(self._accounts, DialOptions(user_agent=f"trunkline/{__version__}"))
@@ -169,7 +173,7 @@ class Gateway:
         """Take a snapshot of every pool."""
         return {name: pool.stats() for name, pool in self.pools.items()}
 
-    async def _keep_health(self, health: Health, store: RedisStore, server: GrpcServer) -> None:
+    async def _keep_health(self, health: Health, store: RedisStore, server: GrpcServer, directory: Directory) -> None:
         """Copy what the parts know into the health report."""
         serving: bool | None = None
         while True:
@@ -180,6 +184,7 @@ class Gateway:
                 health.set(f"pool:{name}", Status.DEGRADED if failing else Status.OK, reason)
             degraded = store.degraded
             health.set("store", Status.DEGRADED if degraded else Status.OK)
+            health.overloaded = directory.is_full
             if any(each.ready or each.leased for each in stats.values()):
                 health.starting = False
             ready = health.ready(asyncio.get_running_loop().time())

@@ -61,6 +61,7 @@ class ClosedReason(Enum):
     SUPERSEDED = auto()
     KILLED = auto()
     INTERNAL = auto()
+    REFUSED = auto()
 
 
 class Usage(Struct, frozen=True):
@@ -202,9 +203,11 @@ class RateLimits(Struct, frozen=True):
 
 
 class Raw(Struct, frozen=True, gc=False):
-    """An event of the provider without a typed form, untouched."""
+    """An event of the provider without a typed form, untouched; a large one comes in `parts`."""
 
     json: bytes
+    part: int = 0
+    parts: int = 1
 
 
 class Queued(Struct, frozen=True):

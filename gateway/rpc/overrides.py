@@ -15,6 +15,8 @@ FORMATS: Final[dict[int, dict[str, Any]]] = {
     types.AUDIO_FORMAT_PCMU: {"type": "audio/pcmu"},
     types.AUDIO_FORMAT_PCMA: {"type": "audio/pcma"},
 }
+# No schema of the provider comes near it, and every later step may recurse so far.
+DEPTH_MAX: Final = 64
 MODALITIES: Final = {
     control.OUTPUT_MODALITY_AUDIO: ["audio"],
     control.OUTPUT_MODALITY_TEXT: ["text"],
@@ -54,11 +56,20 @@ def parse_object(text: str, field: str, reason: Reason) -> dict[str, Any]:
     """Read a JSON object. Raises `CallerError` with `reason`; the text is not repeated."""
     try:
         given = json.loads(text)
-    except ValueError:
+        text.encode()
+        json.dumps(given, ensure_ascii=False).encode()  # a lone surrogate has no encoding
+    except (ValueError, RecursionError):
         raise CallerError(reason, f"{field} is not JSON") from None
     if not isinstance(given, dict):
         raise CallerError(reason, f"{field} is not a JSON object")
+    if _is_deeper(given, DEPTH_MAX):
+        raise CallerError(reason, f"{field} is nested deeper than {DEPTH_MAX} levels")
     return given
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(levels == 0 or _is_deeper(each, levels - 1) for each in below if isinstance(each, dict | list))
 
 
 def _with_nulls(merged: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -199,5 +199,5 @@ _FORMS: Final[dict[type[Any], Callable[[Any], _Fields]]] = {
     out.StateChanged: _state_changed,
     out.ErrorEvent: lambda told: {"error": error(told)},
     out.Closed: _closed,
-    out.Raw: lambda told: {"raw": event.RawServerEvent(json=told.json)},
+    out.Raw: lambda told: {"raw": event.RawServerEvent(json=told.json, part=told.part, parts=told.parts)},
 }

@@ -7,7 +7,7 @@ from gateway.core.events import ClosedReason
 from gateway.core.session import SessionState
 from gateway.runtime.ports import CallerStream
 from gateway.runtime.session import LiveSession
-from gateway.runtime.session_options import GONE, Ending, SessionParts
+from gateway.runtime.session_options import Ending, SessionParts
 from gateway.runtime.tasks import TaskScope
 
 # What sessions that were told to end may take beyond their own bounds.
@@ -36,6 +36,11 @@ class Directory:
             counts[session.state] += 1
         return counts
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a new session would be refused."""
+        return len(self._sessions) >= self._sessions_max
+
     async def serve(self, stream: CallerStream) -> GatewayError | None:
         """Run one session on `stream` to its end; return the error for its status, None = OK.
 
@@ -51,13 +56,13 @@ class Directory:
         try:
             return await asyncio.shield(owner)
         except asyncio.CancelledError:
-            session.end(GONE)
+            session.caller_left()
             raise
 
     def _refusal(self) -> GatewayError | None:
         if self._draining:
             return CapacityError(Reason.DRAINING, "this gateway is going away")
-        if len(self._sessions) >= self._sessions_max:
+        if self.is_full:
             text = f"this gateway has {self._sessions_max} sessions, its limit"
             return CapacityError(Reason.OVERLOADED, text, retry_after_seconds=1.0)
         return None
@@ -65,10 +70,12 @@ class Directory:
     async def drain(self, timeout_seconds: float) -> None:
         """Refuse new sessions, let the running ones finish, end what is left at the deadline."""
         self._draining = True
-        if await self._owners.wait(timeout_seconds):
-            return
-        error = CapacityError(Reason.DRAINING, "this gateway is going away")
-        for session in self._sessions.values():
-            session.end(Ending(ClosedReason.DRAINING, error))
-        await self._owners.wait(STOP_SECONDS)
-        await self._owners.cancel(STOP_SECONDS)
+        try:
+            if await self._owners.wait(timeout_seconds):
+                return
+            error = CapacityError(Reason.DRAINING, "this gateway is going away")
+            for session in self._sessions.values():
+                session.end(Ending(ClosedReason.DRAINING, error))
+            await self._owners.wait(STOP_SECONDS)
+        finally:  # also when the drain itself is cut by a second signal
+            await self._owners.cancel(STOP_SECONDS)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import structlog
 
 from gateway.core.errors import Reason, StoreError
-from gateway.core.events import ControlEvent, LiveEvent, Opened, Outgoing
+from gateway.core.events import ControlEvent, Durability, LiveEvent, Opened, Outgoing, StateChanged
 from gateway.core.events import Interrupted as InterruptedEvent
+from gateway.core.session import SessionState
 from gateway.runtime.outbox import Outbox
 from gateway.runtime.ports import LogEntry, SessionKey, SessionStore
 
@@ -26,6 +27,7 @@ class LaneOptions:
 
     hold_ms: int = 250
     backlog_max_bytes: int = 1 << 20
+    backlog_max_entries: int = 1024
 
 
 class Lanes:
@@ -48,8 +50,10 @@ class Lanes:
         self._encode = encode
         self._options = options
         self._seq = 0
-        self._held: deque[Outgoing] = deque()
+        self._held: deque[tuple[Outgoing, int]] = deque()
         self._backlog: list[LogEntry] = []
+        # Once a number is lost, no later one can be stored: the rest of the session goes without.
+        self._stores = True
         self._stirred = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -63,20 +67,19 @@ class Lanes:
         self._seq += 1
         outgoing = Outgoing(event, seq=self._seq, epoch=self._epoch, durable=False)
         at_once = isinstance(event, Opened | InterruptedEvent) and self._idle.is_set()
-        self._backlog.append(LogEntry(self._seq, self._encode(outgoing)))
+        payload = self._encode(outgoing)
+        if self._stores:
+            self._backlog.append(LogEntry(self._seq, payload))
         if at_once:
-            self._outbox.put(outgoing)
+            self._outbox.put(outgoing, len(payload))
         else:
-            self._held.append(outgoing)
+            self._held.append((outgoing, len(payload)))
             self._idle.clear()
         self._stirred.set()
 
-    async def settled(self, timeout_seconds: float) -> None:
-        """Wait until nothing is held, within bounds."""
-        try:
-            await asyncio.wait_for(self._idle.wait(), timeout_seconds)
-        except TimeoutError:
-            _log.warning("control_lane_not_settled", session_id=self._key.session_id)
+    async def settled(self) -> None:
+        """Return when nothing is held; the caller bounds the wait."""
+        await self._idle.wait()
 
     async def run(self) -> None:
         """Store and release what comes, until cancelled. Raises `StoreError` SUPERSEDED."""
@@ -85,13 +88,16 @@ class Lanes:
             self._stirred.clear()
             batch, self._held = self._held, deque()
             durable = await self._stored()
-            for outgoing in batch:
-                self._outbox.put(Outgoing(outgoing.event, outgoing.seq, 0, outgoing.epoch, durable))
+            for outgoing, size_bytes in batch:
+                told = Outgoing(outgoing.event, outgoing.seq, 0, outgoing.epoch, durable)
+                self._outbox.put(told, size_bytes)
             if not self._held:
                 self._idle.set()
 
     async def _stored(self) -> bool:
         """Try to store the whole backlog within the hold; what fails is tried again with the next."""
+        if not self._stores:
+            return False
         entries = tuple(self._backlog)
         try:
             async with asyncio.timeout(self._options.hold_ms / 1000):
@@ -108,7 +114,11 @@ class Lanes:
         return True
 
     def _bound_backlog(self) -> None:
-        # Numbers must stay consecutive: once the oldest is gone, the rest could never be stored.
-        if sum(len(entry.payload) for entry in self._backlog) > self._options.backlog_max_bytes:
-            _log.warning("backlog_dropped", session_id=self._key.session_id)
-            self._backlog.clear()
+        options = self._options
+        size_bytes = sum(len(entry.payload) for entry in self._backlog)
+        if size_bytes <= options.backlog_max_bytes and len(self._backlog) <= options.backlog_max_entries:
+            return
+        _log.warning("record_lost", session_id=self._key.session_id, entries=len(self._backlog))
+        self._stores = False
+        self._backlog.clear()
+        self.control(StateChanged(SessionState.ACTIVE, Durability.NONE, "store_lost"))

@@ -2,22 +2,33 @@
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 
 from gateway.core.errors import CallerError, Reason
 from gateway.core.events import Outgoing, OutputAudio, Raw
 
-# What an event without audio or JSON is taken to weigh.
-_SMALL_BYTES = 256
+# What an event weighs beside the bytes that it carries.
+_FRAME_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxOptions:
+    """How much may wait for the caller. One event of the provider's largest size always fits."""
+
+    # A minute of speech.
+    audio_max_bytes: int = 3 << 20
+    other_max_bytes: int = 20 << 20
 
 
 class Outbox:
     """First in, first out; audio can be flushed. `put` never waits, since the reader must not."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, options: OutboxOptions) -> None:
         """Begin empty."""
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._items: deque[Outgoing] = deque()
+        self._options = options
+        self._audio_bytes = 0
+        self._other_bytes = 0
+        self._items: deque[tuple[Outgoing, int]] = deque()
         self._waiting: asyncio.Future[None] | None = None
         self._under_way = False
         self._emptied = asyncio.Event()
@@ -26,29 +37,41 @@ class Outbox:
         """Return how many events wait."""
         return len(self._items)
 
-    def put(self, outgoing: Outgoing) -> None:
-        """Add one event. Raises `CallerError` SLOW_CALLER when the caller has let too much pile up."""
-        self._bytes += _weight(outgoing)
-        if self._bytes > self._max_bytes:
-            message = f"more than {self._max_bytes} bytes wait for the caller; read faster"
-            raise CallerError(Reason.SLOW_CALLER, message)
-        self._items.append(outgoing)
+    def put(self, outgoing: Outgoing, size_bytes: int = 0) -> None:
+        """Add one event that carries `size_bytes` (known for audio and raw).
+
+        Raises `CallerError` SLOW_CALLER when the caller has let too much pile up.
+        """
+        event = outgoing.event
+        if type(event) is OutputAudio:
+            weight = len(event.data) + _FRAME_BYTES
+            self._audio_bytes += weight
+        else:
+            carried = len(event.json) if type(event) is Raw else size_bytes
+            weight = carried + _FRAME_BYTES
+            self._other_bytes += weight
+        options = self._options
+        if self._audio_bytes > options.audio_max_bytes or self._other_bytes > options.other_max_bytes:
+            raise CallerError(Reason.SLOW_CALLER, "too much waits for the caller; read faster")
+        self._items.append((outgoing, weight))
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
     def flush_audio(self) -> None:
         """Drop the audio that was not sent."""
-        kept = [each for each in self._items if type(each.event) is not OutputAudio]
-        self._items = deque(kept)
-        self._bytes = sum(map(_weight, kept))
+        self._items = deque(item for item in self._items if type(item[0].event) is not OutputAudio)
+        self._audio_bytes = 0
 
     async def get(self) -> Outgoing:
         """Take the next event, waiting for one. One taker at a time."""
         while not self._items:
             self._waiting = asyncio.get_running_loop().create_future()
             await self._waiting
-        outgoing = self._items.popleft()
-        self._bytes -= _weight(outgoing)
+        outgoing, weight = self._items.popleft()
+        if type(outgoing.event) is OutputAudio:
+            self._audio_bytes -= weight
+        else:
+            self._other_bytes -= weight
         self._under_way = True
         return outgoing
 
@@ -58,22 +81,8 @@ class Outbox:
         if not self._items:
             self._emptied.set()
 
-    async def emptied(self, timeout_seconds: float) -> bool:
-        """Wait until everything has gone out; return whether that came in time."""
+    async def emptied(self) -> None:
+        """Return when everything has gone out; the caller bounds the wait."""
         while self._items or self._under_way:
             self._emptied.clear()
-            try:
-                async with asyncio.timeout(timeout_seconds):
-                    await self._emptied.wait()
-            except TimeoutError:
-                return False
-        return True
-
-
-def _weight(outgoing: Outgoing) -> int:
-    event = outgoing.event
-    if type(event) is OutputAudio:
-        return len(event.data) + _SMALL_BYTES
-    if type(event) is Raw:
-        return len(event.json) + _SMALL_BYTES
-    return _SMALL_BYTES
+            await self._emptied.wait()

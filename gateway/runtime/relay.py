@@ -19,6 +19,8 @@ from gateway.runtime.ports import CallerStream, SessionObserver, Upstream
 
 # One frame in so many is timed.
 SAMPLE_EVERY: Final = 64
+# A message stays below the 4 MiB that a gRPC client accepts unless told otherwise.
+RAW_PART_BYTES: Final = 3 << 20
 # How often a session that is finishing looks at what is still due, when nothing happens.
 DUE_POLL_SECONDS: Final = 0.25
 
@@ -100,7 +102,7 @@ class Relay:
                 if type(event) is AudioDelta:
                     lanes.live(conversation.audio(event, moment))
                 elif event is None:
-                    lanes.live(out.Raw(frame))
+                    self._tell_raw(frame)
                 else:
                     self._tell(conversation.receive(event, moment))
             except ValueError:
@@ -152,6 +154,15 @@ class Relay:
         self._lanes.control(out.ErrorEvent(reason, text, cseq=cseq))
 
     # Down.
+
+    def _tell_raw(self, frame: bytes) -> None:
+        if len(frame) <= RAW_PART_BYTES:
+            self._lanes.live(out.Raw(frame))
+            return
+        pieces = range(0, len(frame), RAW_PART_BYTES)
+        for part, start in enumerate(pieces):
+            piece = frame[start : start + RAW_PART_BYTES]
+            self._lanes.live(out.Raw(piece, part, len(pieces)))
 
     def _tell(self, events: Sequence[out.SessionEvent]) -> None:
         for event in events:

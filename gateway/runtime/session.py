@@ -47,11 +47,17 @@ class LiveSession:
         self.started_at = self.stirred_at = self._now()
         self._parts = parts
         self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._left = asyncio.Event()
 
     def end(self, ending: Ending) -> None:
         """Ask the session to end; the first ending counts."""
         if not self._ended.done():
             self._ended.set_result(ending)
+
+    def caller_left(self) -> None:
+        """Record that the stream is gone: there is nobody to take leave of."""
+        self._left.set()
+        self.end(GONE)
 
     # The owner's task.
 
@@ -73,7 +79,7 @@ class LiveSession:
                 return await self._converse(line, pool.template, session)
         except GatewayError as error:
             self._give_up()
-            return Ending.of(error)
+            return Ending(out.ClosedReason.REFUSED, error)
         except CallerGoneError:
             self._give_up()
             return self._ended.result() if self._ended.done() else GONE
@@ -125,7 +131,7 @@ class LiveSession:
         parts, upstream = self._parts, line.upstream
         self.line, self.upstream_session_id = line, upstream.session_id
         self.conversation = Conversation(TurnTaking.of(session))
-        outbox = Outbox(parts.options.outbox_max_bytes)
+        outbox = Outbox(parts.options.outbox)
         key = SessionKey(self.stream.principal.tenant, self.id)
         lanes = Lanes(key, FIRST_EPOCH, parts.store, outbox, parts.encode, parts.options.lanes)
         relay = Relay(template.name, self.stream, upstream, self.conversation, lanes, outbox, parts.observer)
@@ -141,6 +147,8 @@ class LiveSession:
             await self._farewell(ending, lanes, outbox)
             for child in children:
                 child.cancel()
+        if self._left.is_set() and ending.error is None:
+            ending = GONE  # its last read looked like a polite half-close
         await self._forget(key)
         return ending
 
@@ -156,7 +164,7 @@ class LiveSession:
         try:
             await work()
         except CallerGoneError:
-            self.end(GONE)
+            self.caller_left()
         except GatewayError as error:
             self.end(Ending.of(error))
         except Exception as error:  # noqa: BLE001 the bulkhead: anything else is a fault of ours
@@ -207,8 +215,19 @@ class LiveSession:
             error = out.ErrorEvent(ending.error.reason, ending.error.message)
         duration_ms = round((self._now() - self.started_at) * 1000)
         lanes.control(out.Closed(ending.reason, self.conversation.tally.usage, duration_ms, error))
-        await lanes.settled(self._parts.options.farewell_seconds)
-        await outbox.emptied(self._parts.options.farewell_seconds)
+        words, left = asyncio.ensure_future(self._last_words(lanes, outbox)), asyncio.ensure_future(self._left.wait())
+        await asyncio.wait({words, left}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (words, left):
+            task.cancel()
+
+    async def _last_words(self, lanes: Lanes, outbox: Outbox) -> None:
+        seconds = self._parts.options.farewell_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await lanes.settled()
+                await outbox.emptied()
+        except TimeoutError:
+            _log.warning("last_words_not_read", session_id=self.id, seconds=seconds)
 
     # Words and numbers.
 

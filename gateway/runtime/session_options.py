@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from gateway.core.errors import CallerError, GatewayError, Reason, StoreError, UpstreamError
 from gateway.core.events import ClosedReason, Outgoing
 from gateway.runtime.lanes import LaneOptions
+from gateway.runtime.outbox import OutboxOptions
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.ports import SessionObserver, SessionStore
 
@@ -20,7 +21,7 @@ class SessionOptions:
     session_life_max_seconds: int = 7200
     session_idle_max_seconds: int = 300
     heartbeat_ms: int = 1000
-    outbox_max_bytes: int = 3 << 20
+    outbox: OutboxOptions = field(default_factory=OutboxOptions)
     # How long what is due after `bye` may take.
     finish_max_seconds: float = 30.0
     # How long one message, up or down, may be under way.

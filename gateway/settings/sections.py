@@ -85,7 +85,7 @@ class StoreSettings(_Section):
     durable_hold_ms: int = Field(
         250, ge=0, description="how long an event may wait for its store before it goes out anyway"
     )
-    opens_without_redis: bool = Field(True, description="whether sessions open while it is down")
+    opens_without_redis: bool = Field(True, description="whether sessions open while it is down; no effect yet")
     retention_seconds: int = Field(0, ge=0, description="how long state stays after the end")
 
 
@@ -105,8 +105,8 @@ class AccountSettings(_Section):
     organization: str | None = Field(None, description="sent as OpenAI-Organization")
     project: str | None = Field(None, description="sent as OpenAI-Project")
     connections_max: int = Field(100, ge=1, description="the provider's limit for the account")
-    dials_per_second: float = Field(5, gt=0, description="how often lines may be opened")
-    dials_burst: int = Field(10, ge=1, description="and how many at once")
+    dials_per_second: float = Field(5, gt=0, description="how often lines may be opened; no effect yet")
+    dials_burst: int = Field(10, ge=1, description="and how many at once; no effect yet")
     safety: Literal["none", "tenant", "end_user"] = Field(
         "none", description="which safety identifier a line carries; only none is served yet"
     )
@@ -158,8 +158,8 @@ class TemplateSettings(_Section):
     session: dict[str, Any] = Field(default_factory=_default_session, description="the provider's session object")
     recovery: RecoverySettings = RecoverySettings()
     durability: Literal["available", "strict"] = Field("available", description="strict is not served yet")
-    language: str | None = Field(None, description="BCP 47, for fallback speech")
-    keep_warm: bool = Field(False, description="keep lines ready where idling costs money")
+    language: str | None = Field(None, description="BCP 47, for fallback speech; no effect yet")
+    keep_warm: bool = Field(False, description="keep lines ready where idling costs money; no effect yet")
 
     @model_validator(mode="after")
     def _transcribes(self) -> "TemplateSettings":
@@ -186,14 +186,14 @@ class PoolSettings(_Section):
     ceiling: int = Field(16, ge=1, description="lines that there may be, in any state")
     reserve: int = Field(2, ge=0, description="of these, kept for callers who have waited")
     reserve_after_ms: int = Field(250, ge=0, description="for so long")
-    rotations_max: int = Field(4, ge=0, description="lines above the ceiling for rotations")
+    rotations_max: int = Field(4, ge=0, description="lines above the ceiling for rotations; no effect yet")
     dials_max: int = Field(4, ge=1, description="lines being opened at once")
     age_max_seconds: float = Field(300, gt=0, description="how long a line stands ready")
     age_jitter_ratio: float = Field(0.2, ge=0, lt=1, description="so that not all go at once")
-    proof_max_seconds: float = Field(10, gt=0, description="how old a proof of life may be")
+    proof_max_seconds: float = Field(10, gt=0, description="how old a proof of life may be; no effect yet")
     waiters_max: int = Field(50, ge=0, description="callers that may wait")
     wait_max_ms: int = Field(2000, ge=1, description="for so long")
-    leak_after_seconds: float = Field(10, gt=0, description="a lease without its caller")
+    leak_after_seconds: float = Field(10, gt=0, description="a lease without its caller; no effect yet")
     demand: DemandSettings = DemandSettings()
 
     @model_validator(mode="after")
@@ -206,9 +206,9 @@ class PoolSettings(_Section):
 class RotateSettings(_Section):
     """When a session moves to a fresh line."""
 
-    before_seconds: float = Field(120, gt=0, description="before the provider's deadline")
-    jitter_seconds: float = Field(30, ge=0, description="so that not all move at once")
-    hard_seconds: float = Field(15, gt=0, description="when it moves even in mid-speech")
+    before_seconds: float = Field(120, gt=0, description="before the provider's deadline; no effect yet")
+    jitter_seconds: float = Field(30, ge=0, description="so that not all move at once; no effect yet")
+    hard_seconds: float = Field(15, gt=0, description="when it moves even in mid-speech; no effect yet")
 
 
 class LimitSettings(_Section):

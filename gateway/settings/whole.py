@@ -81,6 +81,8 @@ class Settings(BaseSettings):
 
 def _check_served(settings: Settings) -> None:
     """Refuse what is in the contract and not served yet, so that nobody relies on it in vain."""
+    if not settings.store.opens_without_redis:
+        raise ValueError("store.opens_without_redis: false is not served yet")
     for name, account in settings.accounts.items():
         if account.safety != "none":
             raise ValueError(f"accounts.{name}.safety: {account.safety} is not served yet")

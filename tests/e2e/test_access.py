@@ -96,12 +96,8 @@ def test_the_contract_has_the_services_that_it_should() -> None:
         TOKENS["admin"], f"Bearer {TOKENS['admin']}x", f"Bearer {TOKENS['admin'][:-1]}",
     ],
 )  # fmt: skip
-async def test_without_valid_credentials_every_method_is_unauthenticated(
-    shown: str | None, tmp_path: Path
-) -> None:
-    async with simulator() as sim, gateway_on(
-        sim.url, insecure_dev=False, callers=callers(tmp_path)
-    ) as running:
+async def test_without_valid_credentials_every_method_is_unauthenticated(shown: str | None, tmp_path: Path) -> None:
+    async with simulator() as sim, gateway_on(sim.url, insecure_dev=False, callers=callers(tmp_path)) as running:
         for path, kind in [(path_of(each), kind_of(each)) for each in METHODS]:
             status = await status_of(running.channel, path, shown, kind)
             assert status is not None, path
@@ -115,9 +111,7 @@ async def test_without_valid_credentials_every_method_is_unauthenticated(
 
 @pytest.mark.parametrize("right", list(TOKENS))
 async def test_each_right_opens_its_own_methods_and_no_others(right: str, tmp_path: Path) -> None:
-    async with simulator() as sim, gateway_on(
-        sim.url, insecure_dev=False, callers=callers(tmp_path)
-    ) as running:
+    async with simulator() as sim, gateway_on(sim.url, insecure_dev=False, callers=callers(tmp_path)) as running:
         for method in METHODS:
             path = path_of(method)
             shown = f"Bearer {TOKENS[right]}"
@@ -139,9 +133,7 @@ async def test_every_method_that_is_not_served_yet_says_so(tmp_path: Path) -> No
             if path_of(method) not in served:
                 status = await status_of(running.channel, path_of(method), None, kind_of(method))
                 assert status is not None
-                assert (status.code, status.reason) == (
-                    grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED_YET"
-                )
+                assert (status.code, status.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED_YET")
 
 
 async def _capabilities(running: Running) -> Any:
@@ -154,9 +146,7 @@ async def _capabilities(running: Running) -> Any:
 async def test_a_caller_with_its_token_holds_a_session_under_its_own_name(tmp_path: Path) -> None:
     from trunkline.v1 import admin_pb2, admin_pb2_grpc  # noqa: PLC0415
 
-    async with simulator() as sim, gateway_on(
-        sim.url, insecure_dev=False, callers=callers(tmp_path)
-    ) as running:
+    async with simulator() as sim, gateway_on(sim.url, insecure_dev=False, callers=callers(tmp_path)) as running:
         caller = running.caller(TOKENS["converse"])
         opened = await caller.open(correlation_id="c-1", metadata={"queue": "billing"})
         stub = admin_pb2_grpc.AdminServiceStub(running.channel)
@@ -172,9 +162,7 @@ async def test_a_caller_with_its_token_holds_a_session_under_its_own_name(tmp_pa
 
 
 async def test_health_may_be_asked_without_credentials_and_tells_no_more(tmp_path: Path) -> None:
-    async with simulator() as sim, gateway_on(
-        sim.url, insecure_dev=False, callers=callers(tmp_path)
-    ) as running:
+    async with simulator() as sim, gateway_on(sim.url, insecure_dev=False, callers=callers(tmp_path)) as running:
         await running.until_warm(1)
         stub = health_pb2_grpc.HealthStub(running.channel)
         for service in ("", "trunkline.v1.SessionService"):
@@ -190,9 +178,7 @@ async def test_health_may_be_asked_without_credentials_and_tells_no_more(tmp_pat
 
 
 async def test_reflection_is_there_in_development_with_credentials_only(tmp_path: Path) -> None:
-    async with simulator() as sim, gateway_on(
-        sim.url, insecure_dev=False, callers=callers(tmp_path)
-    ) as running:
+    async with simulator() as sim, gateway_on(sim.url, insecure_dev=False, callers=callers(tmp_path)) as running:
         shown = f"Bearer {TOKENS['converse']}"
         call = running.channel.stream_stream(REFLECTION)(
             iter([b":\x01*"]), metadata=(("authorization", shown),), timeout=SECONDS
@@ -205,13 +191,16 @@ async def test_reflection_is_there_in_development_with_credentials_only(tmp_path
 async def test_reflection_is_off_in_production(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("sk-test", "ascii")
-    async with simulator() as sim, gateway_on(
-        sim.url,
-        insecure_dev=False,
-        profile="production",
-        callers=callers(tmp_path),
-        accounts={"main": {"key_file": str(key)}},
-    ) as running:
+    async with (
+        simulator() as sim,
+        gateway_on(
+            sim.url,
+            insecure_dev=False,
+            profile="production",
+            callers=callers(tmp_path),
+            accounts={"main": {"key_file": str(key)}},
+        ) as running,
+    ):
         shown = f"Bearer {TOKENS['converse']}"
         status = await status_of(running.channel, REFLECTION, shown, (True, True))
         assert status is not None
@@ -237,9 +226,7 @@ def test_insecure_dev_is_for_loopback_only(address: str) -> None:
 def test_insecure_dev_is_not_for_production(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("sk-test", "ascii")
-    settings = settings_for(
-        URL, profile="production", accounts={"main": {"key_file": str(key)}}
-    )
+    settings = settings_for(URL, profile="production", accounts={"main": {"key_file": str(key)}})
     with pytest.raises(SettingsError, match="not for production"):
         Gateway(settings, insecure_dev=True)
 
@@ -268,9 +255,7 @@ def test_a_token_file_that_cannot_be_used_is_named_without_its_content(
 
 
 @pytest.mark.parametrize("content", [None, "", "two words", "line\nline"])
-def test_a_key_file_that_cannot_be_used_is_named_without_its_content(
-    content: str | None, tmp_path: Path
-) -> None:
+def test_a_key_file_that_cannot_be_used_is_named_without_its_content(content: str | None, tmp_path: Path) -> None:
     file = tmp_path / "key"
     if content is not None:
         file.write_text(content, "ascii")

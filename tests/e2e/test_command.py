@@ -1,6 +1,7 @@
 """The command `trunkline`: what it prints for programs, and how it refuses what cannot be."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,11 +14,11 @@ from trunkline.v1 import admin_pb2
 
 from gateway.settings import Settings, load
 from tests.support.calls import Caller
+from tests.support.commands import Commands, commands
 from tests.support.ports import free_port
 from tests.support.processes import (
     Finished,
     ProcessStack,
-    command,
     environment,
     on_linux,
     process_stack,
@@ -36,6 +37,12 @@ def stack() -> Iterator[ProcessStack]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def command() -> Iterator[Commands]:
+    with commands() as running:
+        yield running
+
+
 def refused(done: Finished, *words: str) -> None:
     """Exit code 2 and one sentence that has these words; no traceback."""
     assert (done.code, done.out) == (2, ""), done
@@ -48,13 +55,11 @@ def refused(done: Finished, *words: str) -> None:
 # For programs.
 
 
-def test_probe_prints_exactly_these_figures(stack: ProcessStack) -> None:
+def test_probe_prints_exactly_these_figures(command: Commands, stack: ProcessStack) -> None:
     done = command("probe", "--json", "--calls", "2", "--address", stack.address)
     assert (done.code, done.err) == (0, "")
     figures = json.loads(done.out)
-    assert set(figures) == {
-        "calls", "ok", "failed", "warm_hits", "open_ms", "first_audio_ms", "response_ms"
-    }
+    assert set(figures) == {"calls", "ok", "failed", "warm_hits", "open_ms", "first_audio_ms", "response_ms"}
     assert (figures["calls"], figures["ok"], figures["failed"]) == (2, 2, 0)
     for name in ("open_ms", "first_audio_ms", "response_ms"):
         assert set(figures[name]) == DISTRIBUTION
@@ -63,10 +68,8 @@ def test_probe_prints_exactly_these_figures(stack: ProcessStack) -> None:
         assert figures[name]["p99"] is None
 
 
-def test_probe_counts_failures_and_says_so_by_its_exit_code(stack: ProcessStack) -> None:
-    done = command(
-        "probe", "--json", "--calls", "2", "--template", "nonesuch", "--address", stack.address
-    )
+def test_probe_counts_failures_and_says_so_by_its_exit_code(command: Commands, stack: ProcessStack) -> None:
+    done = command("probe", "--json", "--calls", "2", "--template", "nonesuch", "--address", stack.address)
     assert done.code == 1
     figures = json.loads(done.out)
     assert (figures["calls"], figures["ok"], figures["failed"]) == (2, 0, 2)
@@ -74,7 +77,7 @@ def test_probe_counts_failures_and_says_so_by_its_exit_code(stack: ProcessStack)
     assert done.err.count("UNKNOWN_TEMPLATE") == 2
 
 
-async def test_pools_leases_and_sessions_print_the_contracts_own_json(stack: ProcessStack) -> None:
+async def test_pools_leases_and_sessions_print_the_contracts_own_json(command: Commands, stack: ProcessStack) -> None:
     async with channel_to(stack.address) as channel:
         caller = Caller(channel)
         opened = await caller.open(correlation_id="shown")
@@ -100,7 +103,7 @@ async def test_pools_leases_and_sessions_print_the_contracts_own_json(stack: Pro
     assert session.state == 2
 
 
-def test_the_example_loads_and_is_the_default(tmp_path: Path) -> None:
+def test_the_example_loads_and_is_the_default(command: Commands, tmp_path: Path) -> None:
     done = command("config", "--example")
     assert (done.code, done.err) == (0, "")
     file = tmp_path / "example.yaml"
@@ -109,7 +112,7 @@ def test_the_example_loads_and_is_the_default(tmp_path: Path) -> None:
     assert "callers" in yaml.safe_load(done.out)
 
 
-def test_the_configuration_in_force_loads_again_and_masks_passwords(tmp_path: Path) -> None:
+def test_the_configuration_in_force_loads_again_and_masks_passwords(command: Commands, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_bytes(bytes(32))
     file = write_yaml(
@@ -140,7 +143,7 @@ def taken() -> Iterator[str]:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
-def serve(folder: Path, content: Mapping[str, Any], **variables: str) -> Finished:
+def serve(command: Commands, folder: Path, content: Mapping[str, Any], **variables: str) -> Finished:
     """Start a gateway that is expected not to start."""
     free = {
         "grpc": {"address": f"127.0.0.1:{free_port()}"},
@@ -149,18 +152,19 @@ def serve(folder: Path, content: Mapping[str, Any], **variables: str) -> Finishe
     }
     file = write_yaml(folder, {**free, **content})
     env = environment(**variables)
-    return command("serve", "--insecure-dev", "--config", str(file), env=env, seconds=30)
+    return command("serve", "--insecure-dev", "--config", str(file), env=env)
 
 
 def without_log(done: Finished) -> Finished:
-    """Leave out log lines, which stand on stderr too."""
-    words = [line for line in done.err.splitlines(keepends=True) if not line.startswith("{")]
+    """Leave out log lines, ours and those of gRPC's core, which stand on stderr too."""
+    lines = done.err.splitlines(keepends=True)
+    words = [line for line in lines if not re.match(r"\{|[IWE]\d{4} ", line)]
     return Finished(done.code, done.out, "".join(words))
 
 
 @pytest.mark.parametrize("section", ["grpc", "ops"])
-def test_an_address_in_use_is_named(section: str, taken: str, tmp_path: Path) -> None:
-    refused(without_log(serve(tmp_path, {section: {"address": taken}})), taken, "cannot listen")
+def test_an_address_in_use_is_named(command: Commands, section: str, taken: str, tmp_path: Path) -> None:
+    refused(without_log(serve(command, tmp_path, {section: {"address": taken}})), taken, "cannot listen")
 
 
 @pytest.mark.parametrize(
@@ -207,28 +211,26 @@ def test_an_address_in_use_is_named(section: str, taken: str, tmp_path: Path) ->
     ],
 )  # fmt: skip
 def test_a_configuration_that_cannot_be_is_refused_in_a_sentence(
-    content: dict[str, Any], words: list[str], tmp_path: Path
+    command: Commands, content: dict[str, Any], words: list[str], tmp_path: Path
 ) -> None:
-    refused(without_log(serve(tmp_path, content)), *words)
+    refused(without_log(serve(command, tmp_path, content)), *words)
 
 
-def test_certificates_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_certificates_that_are_none_are_refused(command: Commands, tmp_path: Path) -> None:
     for name in ("c", "k"):
         (tmp_path / name).write_text("nonsense", "ascii")
     tls = {"cert_file": str(tmp_path / "c"), "key_file": str(tmp_path / "k")}
     address = f"127.0.0.1:{free_port()}"
-    done = serve(tmp_path, {"grpc": {"address": address, "tls": tls}})
+    done = serve(command, tmp_path, {"grpc": {"address": address, "tls": tls}})
     refused(without_log(done), "tls")
 
 
-@pytest.mark.parametrize(
-    "name", ["TRUNKLINE_NONESUCH", "TRUNKLINE_GRPC__ADRESS", "TRUNKLINE_LIMITS__NONE__SUCH"]
-)
-def test_a_variable_that_names_no_setting_is_refused(name: str, tmp_path: Path) -> None:
-    refused(serve(tmp_path, {}, **{name: "1"}), name)
+@pytest.mark.parametrize("name", ["TRUNKLINE_NONESUCH", "TRUNKLINE_GRPC__ADRESS", "TRUNKLINE_LIMITS__NONE__SUCH"])
+def test_a_variable_that_names_no_setting_is_refused(command: Commands, name: str, tmp_path: Path) -> None:
+    refused(serve(command, tmp_path, {}, **{name: "1"}), name)
 
 
-def test_what_kubernetes_sets_for_a_service_is_not_ours(tmp_path: Path) -> None:
+def test_what_kubernetes_sets_for_a_service_is_not_ours(command: Commands, tmp_path: Path) -> None:
     env = environment(
         TRUNKLINE_SERVICE_HOST="10.0.0.1",
         TRUNKLINE_SERVICE_PORT_GRPC="50051",
@@ -244,7 +246,7 @@ def test_what_kubernetes_sets_for_a_service_is_not_ours(tmp_path: Path) -> None:
     [(None, "cannot be read"), ("a: [", "not YAML"), ("- a", "mapping"), ("\x00", "not YAML")],
     ids=["missing", "broken", "a list", "binary"],
 )
-def test_a_file_that_cannot_be_read_is_named(text: str | None, words: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_named(command: Commands, text: str | None, words: str, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     if text is not None:
         file.write_text(text, "utf-8")
@@ -273,22 +275,22 @@ def test_a_file_that_cannot_be_read_is_named(text: str | None, words: str, tmp_p
     ],
     ids=lambda arguments: " ".join(arguments),
 )
-def test_arguments_that_cannot_be_are_refused_in_a_sentence(arguments: list[str]) -> None:
+def test_arguments_that_cannot_be_are_refused_in_a_sentence(command: Commands, arguments: list[str]) -> None:
     refused(command(*arguments))
 
 
-def test_a_simulator_says_that_its_port_is_taken(taken: str) -> None:
+def test_a_simulator_says_that_its_port_is_taken(command: Commands, taken: str) -> None:
     refused(command("simulator", "--port", taken.rpartition(":")[2]), taken.rpartition(":")[2])
 
 
-def test_a_token_with_a_line_end_is_refused_without_being_shown(stack: ProcessStack) -> None:
+def test_a_token_with_a_line_end_is_refused_without_being_shown(command: Commands, stack: ProcessStack) -> None:
     env = environment(TRUNKLINE_TOKEN="canary\ntoken")
     done = command("pools", "--address", stack.address, env=env)
     refused(done)
     assert "canary" not in done.err
 
 
-def test_without_arguments_it_helps() -> None:
+def test_without_arguments_it_helps(command: Commands) -> None:
     done = command("--help")
     assert done.code == 0
     for verb in ("serve", "demo", "probe", "simulator", "config", "pools", "leases", "sessions"):

@@ -35,8 +35,7 @@ def tasks() -> Counter[str]:
     return Counter(
         name
         for task in asyncio.all_tasks()
-        if not task.done()
-        and not (name := getattr(task.get_coro(), "__qualname__", "?")).startswith("AioServer")
+        if not task.done() and not (name := getattr(task.get_coro(), "__qualname__", "?")).startswith("AioServer")
     )
 
 

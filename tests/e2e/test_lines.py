@@ -35,9 +35,7 @@ async def test_overrides_go_up_as_one_update_with_the_whole_merged_configuration
             if event["type"] == "response.create":
                 await line.say(b'{"type":"response.done","response":{"id":"r","status":"completed"}}')
 
-    async with provider(listen) as upstream, gateway_on(
-        upstream, pools=ONE_LINE, templates=TEMPLATE
-    ) as running:
+    async with provider(listen) as upstream, gateway_on(upstream, pools=ONE_LINE, templates=TEMPLATE) as running:
         caller = running.caller()
         overrides = control.SessionOverrides(
             voice="cedar",

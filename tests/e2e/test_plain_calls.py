@@ -15,9 +15,7 @@ from tests.support.stack import Running, gateway_on, stack
 from tests.support.upstream import Line, provider
 from tests.support.waiting import eventually
 
-AUDIO_DELTA = (
-    b'{"type":"response.output_audio.delta","response_id":"r1","item_id":"i1","delta":"AAAA"}'
-)
+AUDIO_DELTA = b'{"type":"response.output_audio.delta","response_id":"r1","item_id":"i1","delta":"AAAA"}'
 
 
 async def ended_well(caller: Caller, reason: "event.ClosedReason.ValueType") -> None:
@@ -78,9 +76,7 @@ async def test_control_events_are_numbered_without_gaps_and_live_ones_say_after_
         seen = await caller.rest()
         numbered = [each for each in seen if each.seq]
         assert [each.seq for each in numbered] == list(range(1, len(numbered) + 1))
-        assert {each.WhichOneof("message") for each in numbered} == {
-            "opened", "item_done", "response_done", "closed"
-        }
+        assert {each.WhichOneof("message") for each in numbered} == {"opened", "item_done", "response_done", "closed"}
         assert all(each.epoch == 1 for each in seen)
         live = [each.after_seq for each in seen if not each.seq]
         assert live
@@ -112,9 +108,7 @@ async def test_half_close_is_the_same_as_bye(goodbye: str) -> None:
         await caller.answer_please()
         await (caller.bye() if goodbye == "bye" else caller.half_close())
         await ended_well(caller, event.CLOSED_REASON_BYE)
-        assert [each.status for each in caller.all("response_done")] == [
-            event.RESPONSE_STATUS_COMPLETED
-        ]
+        assert [each.status for each in caller.all("response_done")] == [event.RESPONSE_STATUS_COMPLETED]
         assert len(caller.audio()) > 24_000
 
 
@@ -199,9 +193,7 @@ async def test_a_caller_cannot_ask_for_more_life_than_the_gateway_gives() -> Non
     ],
     ids=["life", "idle"],
 )
-async def test_a_session_ends_at_its_limit(
-    asked: dict[str, int], reason: "event.ClosedReason.ValueType"
-) -> None:
+async def test_a_session_ends_at_its_limit(asked: dict[str, int], reason: "event.ClosedReason.ValueType") -> None:
     async with stack() as (running, _):
         caller = running.caller()
         await caller.open(**asked)
@@ -252,9 +244,7 @@ async def test_speech_over_an_answer_interrupts_it_and_says_what_was_sent() -> N
         cut = await caller.until("interrupted")
         assert cut.cause == event.INTERRUPTION_CAUSE_SPEECH
         done = await caller.until("response_done")
-        assert (done.status, done.status_reason) == (
-            event.RESPONSE_STATUS_CANCELLED, "turn_detected"
-        )
+        assert (done.status, done.status_reason) == (event.RESPONSE_STATUS_CANCELLED, "turn_detected")
         assert done.response_id == cut.response_id
         mine = [each for each in caller.all("audio") if each.item_id == cut.item_id]
         # What stood in the queue is dropped, so no more has come than the gateway counted.
@@ -265,13 +255,15 @@ async def test_speech_over_an_answer_interrupts_it_and_says_what_was_sent() -> N
 
 async def test_a_tool_is_called_and_its_result_is_used() -> None:
     overrides = control.SessionOverrides(
-        tools=control.Tools(tools=[control.Tool(
-            name="get_weather",
-            description="Tells the weather",
-            parameters_json=json.dumps(
-                {"type": "object", "properties": {"city": {"type": "string"}}}
-            ),
-        )]),
+        tools=control.Tools(
+            tools=[
+                control.Tool(
+                    name="get_weather",
+                    description="Tells the weather",
+                    parameters_json=json.dumps({"type": "object", "properties": {"city": {"type": "string"}}}),
+                )
+            ]
+        ),
         output_modality=control.OUTPUT_MODALITY_TEXT,
     )
     async with stack() as (running, _):
@@ -283,9 +275,7 @@ async def test_a_tool_is_called_and_its_result_is_used() -> None:
         assert call.name == "get_weather"
         assert json.loads(call.arguments_json) == {"city": "London"}
         await caller.until("response_done")
-        result = control.ToolResult(
-            call_id=call.call_id, output="Foggy, 12 degrees", create_response=True
-        )
+        result = control.ToolResult(call_id=call.call_id, output="Foggy, 12 degrees", create_response=True)
         await caller.ask(tool_result=result)
         await caller.until("response_done")
         assert "".join(each.delta for each in caller.all("text_delta")) == "Foggy, 12 degrees"

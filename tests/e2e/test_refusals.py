@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
 from trunkline.v1 import control_pb2 as control
 from trunkline.v1 import errors_pb2 as errors
 from trunkline.v1 import event_pb2 as event
@@ -20,8 +23,6 @@ DEEP = "[" * 100_000
 # As deep as parsers take, but not what walks over the result.
 NESTED = '{"a":' * 900 + "1" + "}" * 900
 NESTED_FAR = '{"a":' * 5000 + "1" + "}" * 5000
-LONE_SURROGATE = '{"type":"response.cancel","response_id":"\\ud800"}'
-HUGE_NUMBER = '{"type":"response.create","response":{"max_output_tokens":' + "9" * 40 + "}}"
 
 
 async def still_answers(caller: Caller) -> None:
@@ -31,28 +32,23 @@ async def still_answers(caller: Caller) -> None:
     assert done.status == event.RESPONSE_STATUS_COMPLETED
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        {"audio": b"\0\0"},
-        {"control": control.Control(create_response=control.CreateResponse())},
-        {"bye": session.Bye()},
-        {},
-    ],
-    ids=["audio", "control", "bye", "nothing"],
-)
-async def test_a_first_message_that_is_not_open_ends_the_call(first: dict[str, object]) -> None:
+async def test_a_first_message_that_is_not_open_ends_the_call() -> None:
+    messages: dict[str, dict[str, Any]] = {
+        "audio": {"audio": b"\0\0"},
+        "control": {"control": control.Control(create_response=control.CreateResponse())},
+        "bye": {"bye": session.Bye()},
+        "nothing": {},
+    }
     async with stack() as (running, _):
-        caller = running.caller()
-        if first:
-            await caller.send(**first)
-        else:
-            await caller.half_close()
-        assert await caller.rest() == []
-        status = await caller.status()
-        assert (status.code, status.reason) == (
-            grpc.StatusCode.INVALID_ARGUMENT, "FIRST_FRAME_EXPECTED"
-        )
+        found = {}
+        for name, first in messages.items():
+            caller = running.caller()
+            await (caller.send(**first) if first else caller.half_close())
+            assert await caller.rest() == []
+            status = await caller.status()
+            found[name] = (status.code, status.reason)
+        refusal = (grpc.StatusCode.INVALID_ARGUMENT, "FIRST_FRAME_EXPECTED")
+        assert found == dict.fromkeys(messages, refusal)
         assert running.pool().leased == 0
 
 
@@ -74,34 +70,46 @@ async def test_an_unknown_template_is_not_found_and_the_known_ones_are_named() -
         assert "default" in status.text
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        {"session_json": '{"model": "gpt-realtime-mini"}'},
-        {"session_json": '{"type": "transcription"}'},
-        {"session_json": "[1]"},
-        {"session_json": "{"},
-        {"session_json": DEEP},
-        {"session_json": NESTED_FAR},
-        {"tools": control.Tools(tools=[control.Tool(name="f", parameters_json="7")])},
-    ],
-    ids=["model", "type", "a list", "broken", "deep", "nested", "tool parameters"],
-)
-async def test_an_override_that_cannot_be_is_refused_with_its_reason(
-    overrides: dict[str, object],
-) -> None:
+async def test_an_override_that_cannot_be_is_refused_with_its_reason() -> None:
+    asked: dict[str, dict[str, Any]] = {
+        "model": {"session_json": '{"model": "gpt-realtime-mini"}'},
+        "type": {"session_json": '{"type": "transcription"}'},
+        "a list": {"session_json": "[1]"},
+        "broken": {"session_json": "{"},
+        "deep": {"session_json": DEEP},
+        "nested far": {"session_json": NESTED_FAR},
+        "surrogate": {"session_json": '{"instructions": "\\ud800"}'},
+        "huge": {"session_json": '{"max_output_tokens": ' + "9" * 40 + "}"},
+        "tool parameters": {"tools": control.Tools(tools=[_tool("7")])},
+        "deep tool parameters": {"tools": control.Tools(tools=[_tool(DEEP)])},
+    }
     async with stack() as (running, _):
-        asked = control.SessionOverrides(**overrides)
-        status = await running.caller().refused(overrides=asked)
-        assert status.code is grpc.StatusCode.INVALID_ARGUMENT
-        assert status.reason == "OVERRIDE_REFUSED"
-        assert status.info.metadata["retryable"] == "false"
+        found = {}
+        for name, fields in asked.items():
+            overrides = control.SessionOverrides(**fields)
+            caller = running.caller()
+            await caller.send(open=session.Open(overrides=overrides))
+            await caller.rest()
+            found[name] = await _how_it_ended(caller)
+        assert found == dict.fromkeys(asked, ("INVALID_ARGUMENT", "OVERRIDE_REFUSED", "false"))
         assert running.pool().leased == 0
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
+def _tool(parameters: str) -> control.Tool:
+    return control.Tool(name="f", parameters_json=parameters)
+
+
+async def _how_it_ended(caller: Caller) -> tuple[str, ...]:
+    status = await caller.status()
+    info = status.detail(error_details_pb2.ErrorInfo)
+    if info is None:
+        return (status.code.name,)
+    return (status.code.name, info.reason, info.metadata["retryable"])
+
+
+async def test_an_override_of_the_wrong_shape_is_the_callers_fault_not_ours() -> None:
+    """Refused by us at once, or by the provider as `config_rejected`: never an unknown fault."""
+    shapes: tuple[dict[str, Any], ...] = (
         {"audio": 5},
         {"audio": {"input": 7}},
         {"audio": {"input": {"format": "x"}}},
@@ -109,21 +117,22 @@ async def test_an_override_that_cannot_be_is_refused_with_its_reason(
         {"audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": "x"}}}},
         {"audio": {"output": {"format": ["x"]}}},
         json.loads(NESTED),
-    ],
-    ids=["audio", "input", "format", "turn detection", "silence", "output format", "nested"],
-)
-async def test_an_override_of_the_wrong_shape_is_the_callers_fault_not_ours(
-    content: dict[str, object],
-) -> None:
-    """Refused by us at once, or by the provider as `config_rejected`: never an unknown fault."""
+    )
     async with stack() as (running, _):
-        caller = running.caller()
-        overrides = control.SessionOverrides(session_json=json.dumps(content))
-        await caller.send(open=session.Open(overrides=overrides))
-        while (message := await caller.read()) is not None:
-            if message.WhichOneof("message") == "config_rejected":
-                return
-        assert (await caller.status()).reason == "OVERRIDE_REFUSED"
+        found = []
+        for shape in shapes:
+            caller = running.caller()
+            overrides = control.SessionOverrides(session_json=json.dumps(shape))
+            await caller.send(open=session.Open(overrides=overrides))
+            while (message := await caller.read()) is not None:
+                if message.WhichOneof("message") == "config_rejected":
+                    caller.cancel()
+                    found.append("refused")
+                    break
+            else:
+                _, *reason = await _how_it_ended(caller)
+                found.append("refused" if reason[:1] == ["OVERRIDE_REFUSED"] else str(reason))
+        assert found == ["refused"] * len(shapes)
 
 
 async def test_a_configuration_that_the_provider_refuses_comes_as_config_rejected() -> None:
@@ -135,9 +144,7 @@ async def test_a_configuration_that_the_provider_refuses_comes_as_config_rejecte
         rejected = await caller.until("config_rejected")
         assert rejected.param == "session.audio.output.voice"
         assert rejected.error.upstream_code == "invalid_value"
-        assert rejected.error.reason in (
-            errors.ERROR_REASON_INVALID_FRAME, errors.ERROR_REASON_CONFIG_REJECTED
-        )
+        assert rejected.error.reason in (errors.ERROR_REASON_INVALID_FRAME, errors.ERROR_REASON_CONFIG_REJECTED)
 
 
 async def test_a_message_that_is_too_large_is_refused_and_the_session_goes_on() -> None:
@@ -192,81 +199,83 @@ async def test_a_refusal_by_the_provider_names_the_callers_own_event() -> None:
         await still_answers(caller)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{", "", "null", "[]", '"x"', "{}", '{"type": 5}', '{"type": "nonesuch"}',
-        '{"type": "session.created"}', DEEP, '{"a":' + DEEP, LONE_SURROGATE, HUGE_NUMBER,
-        '{"type":"response.cancel","event_id":"\\udc00"}', '{"type": "\\ud800"}',
-        '{"type":"response.create","response":{"temperature":NaN}}',
-        '{"type":"response.create","response":' + NESTED + "}",
-        '{"type":"response.create","response":' + NESTED_FAR + "}",
-    ],
-    ids=[
-        "broken", "empty", "null", "list", "string", "no type", "type of 5", "unknown type",
-        "server event", "deep", "deep in an object", "lone surrogate", "huge number",
-        "surrogate id", "surrogate type", "not a number", "nested", "nested far",
-    ],
-)  # fmt: skip
-async def test_json_that_is_no_client_event_is_refused_and_the_session_goes_on(text: str) -> None:
+async def test_json_that_is_no_client_event_is_refused_and_the_session_goes_on() -> None:
+    texts = {
+        "broken": "{",
+        "empty": "",
+        "null": "null",
+        "list": "[]",
+        "string": '"x"',
+        "no type": "{}",
+        "type of 5": '{"type": 5}',
+        "unknown type": '{"type": "nonesuch"}',
+        "server event": '{"type": "session.created"}',
+        "deep": DEEP,
+        "deep in an object": '{"a":' + DEEP,
+        "lone surrogate": '{"type":"response.cancel","response_id":"\\ud800"}',
+        "surrogate id": '{"type":"response.cancel","event_id":"\\udc00"}',
+        "surrogate type": '{"type": "\\ud800"}',
+        "huge number": '{"type":"response.create","response":{"max_output_tokens":'
+        + "9" * 40 + "}}",
+        "not a number": '{"type":"response.create","response":{"temperature":NaN}}',
+        "nested": '{"type":"response.create","response":' + NESTED + "}",
+        "nested far": '{"type":"response.create","response":' + NESTED_FAR + "}",
+    }  # fmt: skip
+    asked = {name: {"raw": control.RawEvent(json=text)} for name, text in texts.items()}
+    assert await _answers_to(asked) == dict.fromkeys(asked, "refused, and it goes on")
+
+
+async def test_a_control_that_cannot_be_is_refused_and_the_session_goes_on() -> None:
+    def create(text: str) -> control.CreateResponse:
+        return control.CreateResponse(response_json=text)
+
+    wrong = control.SessionOverrides(session_json="{")
+    asked: dict[str, dict[str, Any]] = {
+        "deep": {"create_response": create(DEEP)},
+        "surrogate": {"create_response": create('{"metadata":{"a":"\\ud800"}}')},
+        "infinite": {"create_response": create('{"max_output_tokens":1e400}')},
+        "update": {"update_session": control.UpdateSession(overrides=wrong)},
+        "truncate": {"truncate": control.TruncateItem()},
+        "tool result": {"tool_result": control.ToolResult()},
+        "empty": {},
+    }
+    assert await _answers_to(asked) == dict.fromkeys(asked, "refused, and it goes on")
+
+
+async def _answers_to(asked: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Ask each of a session of its own; say how it took it."""
+    found = {}
     async with stack() as (running, _):
-        caller = running.caller()
-        await caller.open()
-        await caller.ask(raw=control.RawEvent(json=text), cseq=9)
-        error = await caller.until("error")
-        assert error.reason in (
-            errors.ERROR_REASON_INVALID_EVENT_JSON, errors.ERROR_REASON_INVALID_FRAME
-        )
-        assert error.cseq == 9
-        assert len(error.message) < 300
-        await still_answers(caller)
+        for name, fields in asked.items():
+            caller = running.caller()
+            await caller.open()
+            await caller.ask(cseq=9, **fields)
+            try:
+                error = await caller.until("error")
+                assert error.cseq == 9
+                assert len(error.message) < 300
+                await still_answers(caller)
+                found[name] = "refused, and it goes on"
+            except AssertionError as failure:
+                found[name] = str(failure)[:200]
+            caller.cancel()
+    return found
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        {"create_response": control.CreateResponse(response_json=DEEP)},
-        {"create_response": control.CreateResponse(response_json='{"metadata":{"a":"\\ud800"}}')},
-        {"create_response": control.CreateResponse(response_json='{"max_output_tokens":1e400}')},
-        {"update_session": control.UpdateSession(
-            overrides=control.SessionOverrides(session_json="{"))},
-        {"truncate": control.TruncateItem()},
-        {"tool_result": control.ToolResult()},
-        {},
-    ],
-    ids=["deep", "surrogate", "infinite", "update", "truncate", "tool result", "empty"],
-)  # fmt: skip
-async def test_a_control_that_cannot_be_is_refused_and_the_session_goes_on(
-    asked: dict[str, object],
-) -> None:
+async def test_a_part_of_open_that_is_not_served_is_refused_by_name() -> None:
+    asked: dict[str, Any] = {
+        "lease_token": "x",
+        "safety_identifier": "x",
+        "history": [session.HistoryItem(text="x")],
+        "greet": session.Greet(),
+        "idempotency_key": "x",
+        "features": [types.FEATURE_RESUMABLE],
+    }
     async with stack() as (running, _):
-        caller = running.caller()
-        await caller.open()
-        await caller.ask(cseq=4, **asked)
-        error = await caller.until("error")
-        assert error.cseq == 4
-        await still_answers(caller)
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [
-        {"lease_token": "x"},
-        {"safety_identifier": "x"},
-        {"history": [session.HistoryItem(text="x")]},
-        {"greet": session.Greet()},
-        {"idempotency_key": "x"},
-        {"features": [types.FEATURE_RESUMABLE]},
-    ],
-    ids=lambda asked: next(iter(asked)),
-)
-async def test_a_part_of_open_that_is_not_served_is_refused_by_name(asked: dict[str, object]) -> None:
-    async with stack() as (running, _):
-        status = await running.caller().refused(**asked)
-        assert (status.code, status.reason) == (
-            grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED_YET"
-        )
-        assert next(iter(asked)) in status.text
+        for name, value in asked.items():
+            status = await running.caller().refused(**{name: value})
+            assert (status.code, status.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED_YET")
+            assert name in status.text
 
 
 async def test_resume_is_refused_as_not_served() -> None:
@@ -277,17 +286,13 @@ async def test_resume_is_refused_as_not_served() -> None:
         assert (await caller.status()).reason == "NOT_IMPLEMENTED_YET"
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        {"correlation_id": "x" * 129},
-        {"metadata": {str(each): "x" for each in range(17)}},
-    ],
-    ids=lambda asked: next(iter(asked)),
-)
-async def test_marks_are_bounded(asked: dict[str, object]) -> None:
+async def test_marks_are_bounded() -> None:
     async with stack() as (running, _):
-        assert (await running.caller().refused(**asked)).reason == "INVALID_FRAME"
+        for asked in (
+            {"correlation_id": "x" * 129},
+            {"metadata": {str(each): "x" for each in range(17)}},
+        ):
+            assert (await running.caller().refused(**asked)).reason == "INVALID_FRAME"
 
 
 # Capacity.
@@ -327,9 +332,7 @@ async def test_a_caller_waits_as_long_as_it_asked_and_not_longer() -> None:
         asked_at = loop.time()
         status = await running.caller().refused(wait_max_ms=300)
         waited = loop.time() - asked_at
-        assert (status.code, status.reason) == (
-            grpc.StatusCode.DEADLINE_EXCEEDED, "WAIT_TIMED_OUT"
-        )
+        assert (status.code, status.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "WAIT_TIMED_OUT")
         assert 0.29 <= waited < 1.0
         assert status.numbers is not None
         assert status.numbers.leased == 1
@@ -360,9 +363,7 @@ async def test_past_the_gateways_own_limit_callers_are_sent_elsewhere() -> None:
 async def test_a_provider_that_is_not_there_is_unreachable() -> None:
     async with gateway_on("ws://127.0.0.1:19999/v1/realtime") as running:
         status = await running.caller().refused(wait_max_ms=300)
-        assert (status.code, status.reason) == (
-            grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNREACHABLE"
-        )
+        assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNREACHABLE")
         assert status.info.metadata["retryable"] == "true"
 
 
@@ -376,9 +377,7 @@ async def test_a_provider_that_is_not_there_is_unreachable() -> None:
         (500, grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNREACHABLE"),
     ],
 )
-async def test_a_refused_handshake_has_the_name_of_its_cause(
-    http: int, code: grpc.StatusCode, reason: str
-) -> None:
+async def test_a_refused_handshake_has_the_name_of_its_cause(http: int, code: grpc.StatusCode, reason: str) -> None:
     async def nothing(_: Line) -> None:
         return
 

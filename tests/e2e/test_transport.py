@@ -22,9 +22,7 @@ from tests.support.calls import Caller
 from tests.support.stack import channel_to, gateway_on, simulator, stack
 
 SERVER = dict(server_arguments(ServerOptions(address="x", message_max_bytes=1)))
-CLIENT = dict(
-    client_arguments("127.0.0.1:1", ConnectionOptions(tls=TlsOptions(server_name="x")))
-)
+CLIENT = dict(client_arguments("127.0.0.1:1", ConnectionOptions(tls=TlsOptions(server_name="x"))))
 
 
 def known(name: str, library: bytes) -> bool:
@@ -159,9 +157,10 @@ def grpc_settings(authority: Authority, **more: str) -> dict[str, object]:
 
 async def test_a_caller_connects_by_tls_and_not_without(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    async with simulator() as sim, gateway_on(
-        sim.url, grpc=grpc_settings(authority), credentials=authority.credentials()
-    ) as running:
+    async with (
+        simulator() as sim,
+        gateway_on(sim.url, grpc=grpc_settings(authority), credentials=authority.credentials()) as running,
+    ):
         caller = running.caller()
         await caller.open()
         await turn(caller)
@@ -178,9 +177,10 @@ async def test_a_caller_connects_by_tls_and_not_without(tmp_path: Path) -> None:
 
 async def test_a_replaced_certificate_is_shown_from_the_next_handshake_on(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    async with simulator() as sim, gateway_on(
-        sim.url, grpc=grpc_settings(authority), credentials=authority.credentials()
-    ) as running:
+    async with (
+        simulator() as sim,
+        gateway_on(sim.url, grpc=grpc_settings(authority), credentials=authority.credentials()) as running,
+    ):
         caller = running.caller()
         await caller.open()
         show = asyncio.get_running_loop().run_in_executor
@@ -199,13 +199,12 @@ async def test_a_replaced_certificate_is_shown_from_the_next_handshake_on(tmp_pa
 
 
 @pytest.mark.parametrize("broken", ["garbage", "empty", "missing", "key of another", "half"])
-async def test_a_broken_replacement_keeps_the_certificate_in_use(
-    broken: str, tmp_path: Path
-) -> None:
+async def test_a_broken_replacement_keeps_the_certificate_in_use(broken: str, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    async with simulator() as sim, gateway_on(
-        sim.url, grpc=grpc_settings(authority), credentials=authority.credentials()
-    ) as running:
+    async with (
+        simulator() as sim,
+        gateway_on(sim.url, grpc=grpc_settings(authority), credentials=authority.credentials()) as running,
+    ):
         show = asyncio.get_running_loop().run_in_executor
         first = await show(None, serial_at, running.address, authority.ca)
         kept = SimpleNamespace(cert=authority.cert.read_bytes(), key=authority.key.read_bytes())
@@ -233,16 +232,17 @@ async def test_callers_must_show_a_certificate_where_an_authority_is_named(tmp_p
     ca_file = tmp_path / "clients.pem"
     ca_file.write_bytes(authority.ca.cert_pem.bytes())
     shown = authority.credentials(authority.ca.issue_cert("bot.acme"))
-    async with simulator() as sim, gateway_on(
-        sim.url,
-        grpc=grpc_settings(authority, client_ca_file=str(ca_file)),
-        credentials=shown,
-    ) as running:
+    async with (
+        simulator() as sim,
+        gateway_on(
+            sim.url,
+            grpc=grpc_settings(authority, client_ca_file=str(ca_file)),
+            credentials=shown,
+        ) as running,
+    ):
         caller = running.caller()
         await caller.open()
         strange = trustme.CA().issue_cert("bot.acme")
         for credentials in (authority.credentials(), authority.credentials(strange)):
             async with channel_to(running.address, credentials) as channel:
                 assert (await Caller(channel).status()).code is grpc.StatusCode.UNAVAILABLE
-
-

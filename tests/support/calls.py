@@ -73,9 +73,7 @@ class Caller:
 
     def __init__(self, channel: grpc.aio.Channel, token: str = "") -> None:
         metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        self._call = session_pb2_grpc.SessionServiceStub(channel).Converse(
-            timeout=60, metadata=metadata
-        )
+        self._call = session_pb2_grpc.SessionServiceStub(channel).Converse(timeout=60, metadata=metadata)
         self.seen: list[session.ConverseResponse] = []
 
     # Up.

@@ -37,9 +37,7 @@ def environment(**more: str) -> dict[str, str]:
 class Process:
     """One command in a session of its own; its words are in `output`."""
 
-    def __init__(
-        self, arguments: Sequence[str], log: Path, env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, arguments: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
         self.log = log
         with log.open("wb") as file:
             self._process = subprocess.Popen(
@@ -67,9 +65,7 @@ class Process:
 
     def says(self, words: str, seconds: float = START_SECONDS) -> None:
         """Wait for words in the output."""
-        eventually_sync(
-            lambda: words in self.output or self.ended, f"{words!r} in {self.log}", seconds
-        )
+        eventually_sync(lambda: words in self.output or self.ended, f"{words!r} in {self.log}", seconds)
         assert words in self.output, f"it ended with {self.code}: {self.output[-2000:]}"
 
     def send(self, number: signal.Signals) -> None:
@@ -158,9 +154,6 @@ class ProcessStack:
     folder: Path
     configuration: dict[str, Any]
 
-    def command(self, *arguments: str, env: Mapping[str, str] | None = None) -> "Finished":
-        return command(*arguments, env=env)
-
     def until_warm(self, lines: int = 1) -> None:
         """Wait until the default pool has so many lines ready."""
         import grpc  # noqa: PLC0415
@@ -170,9 +163,7 @@ class ProcessStack:
             stub = admin_pb2_grpc.AdminServiceStub(channel)
 
             def warm() -> bool:
-                answer = stub.ListPools(
-                    admin_pb2.ListPoolsRequest(), timeout=5, wait_for_ready=True
-                )
+                answer = stub.ListPools(admin_pb2.ListPoolsRequest(), timeout=5, wait_for_ready=True)
                 return bool(answer.pools[0].warm >= lines)
 
             eventually_sync(warm, f"{lines} lines are warm", START_SECONDS)
@@ -240,9 +231,7 @@ def process_stack(
             **changes,
         }
         arguments = ["-m", "gateway", "serve", "--config", str(write_yaml(folder, content))]
-        gateway = Process(
-            arguments + (["--insecure-dev"] if insecure_dev else []), folder / "gateway.log", env
-        )
+        gateway = Process(arguments + (["--insecure-dev"] if insecure_dev else []), folder / "gateway.log", env)
         below = set[int]()
         try:
             gateway.says('"serving"')

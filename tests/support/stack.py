@@ -53,9 +53,7 @@ class Running:
 
     async def until_free(self, name: str = "default") -> None:
         """Wait until no line is leased or closing."""
-        await eventually(
-            lambda: self.pool(name).leased == self.pool(name).draining == 0, "all leases have ended"
-        )
+        await eventually(lambda: self.pool(name).leased == self.pool(name).draining == 0, "all leases have ended")
 
 
 def pool(floor: int = 1, ceiling: int = 8, reserve: int = 0, **more: Any) -> dict[str, Any]:
@@ -92,9 +90,7 @@ async def gateway_on(
     channel = channel_to(settings.grpc.address, credentials)
     running = Running(gateway, settings, channel, stop)
     try:
-        await asyncio.wait(
-            {serving, begun}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait({serving, begun}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             serving.result()
         assert started.is_set(), "the gateway did not start"
@@ -108,9 +104,7 @@ async def gateway_on(
         await asyncio.wait_for(serving, STOP_SECONDS)
 
 
-def channel_to(
-    address: str, credentials: grpc.ChannelCredentials | None = None
-) -> grpc.aio.Channel:
+def channel_to(address: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
     """Return a channel with a connection of its own."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     if credentials is None:
@@ -127,9 +121,7 @@ async def simulator(**options: Any) -> AsyncIterator[Simulator]:
 
 
 @asynccontextmanager
-async def stack(
-    simulated: Mapping[str, Any] | None = None, **changes: Any
-) -> AsyncIterator[tuple[Running, Simulator]]:
+async def stack(simulated: Mapping[str, Any] | None = None, **changes: Any) -> AsyncIterator[tuple[Running, Simulator]]:
     """Run both."""
     async with simulator(**(simulated or {})) as provider, gateway_on(provider.url, **changes) as running:
         yield running, provider

@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import pytest
 
@@ -17,16 +17,22 @@ import pytest
 PACKAGES: Final[Mapping[str, str]] = {
     "git": "git",
     "make": "make",
+    "redis-server": "redis-server",
 }
 
 
+def where(name: str) -> str | None:
+    """Return the path of a command of the table, None where it is missing."""
+    assert name in PACKAGES
+    return shutil.which(name)
+
+
 def tool(name: str) -> str:
-    """Return the path of a command of the table."""
-    package = PACKAGES[name]
-    found = shutil.which(name)
+    """Return the path of a command of the table; skip or fail where it is missing."""
+    found = where(name)
     if found is None:
-        _missing(f"{name} is not here; on Debian: apt-get install {package}")
-    return str(found)
+        _missing(f"{name} is not here; on Debian: apt-get install {PACKAGES[name]}")
+    return found
 
 
 def venv_script(name: str) -> str:
@@ -37,7 +43,7 @@ def venv_script(name: str) -> str:
     return str(found)
 
 
-def _missing(sentence: str) -> None:
+def _missing(sentence: str) -> NoReturn:
     if os.environ.get("CI", "").lower() in ("1", "true"):
         pytest.fail(sentence)
     pytest.skip(sentence)

@@ -27,6 +27,7 @@ from . import scripts
 from .scripted_gateway import free_port, serving
 from .shells import Connect
 
+README = Path(__file__).parents[1] / "README.md"
 RENAMED = {
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
@@ -189,3 +190,18 @@ async def test_the_examples_talk_to_a_file(tmp_path: Path) -> None:
             )
             assert await asyncio.wait_for(running.wait(), 10) == 0
             assert read_wav(heard) == bytes(range(256)) * 20
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_the_readme_says_what_works(number: int) -> None:
+    blocks = README.read_text(encoding="utf-8").split("```python\n")[1:]
+    program = blocks[number].partition("```")[0].replace("…", "token")
+    with serving(scripts.text_turn) as gateway:
+        running = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            program.replace("127.0.0.1:50051", gateway.address),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await asyncio.wait_for(running.communicate(), 10)
+    assert (running.returncode, out) == (0, b"hi")

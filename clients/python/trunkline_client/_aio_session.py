@@ -219,12 +219,11 @@ class AsyncSession(AsyncIterator[Event]):
         self._core.abandon()
         self._inbox.discard()
         receiving.cancel()
+        # A cancelled gRPC call answers within this event loop: no peer is asked.
+        await asyncio.wait({receiving}, timeout=self._options.close_timeout_seconds)
         if self._call is not None:
-            # Also where the task has not begun and will not: then nobody else ends the call.
-            self._call.cancel()
-            # A cancelled gRPC call answers within this event loop: no peer is asked.
-            await asyncio.wait({receiving}, timeout=self._options.close_timeout_seconds)
-            await self._call.aclose()
+            # Where the task had not begun yet, nobody else ends the call.
+            pass
 
     def _given_up(self, message: str) -> TrunklineError:
         failure = refusal("TIMED_OUT", message)

@@ -30,7 +30,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ALREADY_OPEN: _ErrorReason.ValueType  # 2
     """FAILED_PRECONDITION, not retryable. Open each stream once; start a new stream for a new session."""
     ERROR_REASON_NOT_OPEN: _ErrorReason.ValueType  # 3
-    """FAILED_PRECONDITION, not retryable. Wait for `opened` of this stream's session before this request."""
+    """FAILED_PRECONDITION, not retryable. Open the session first: this request needs one that is open."""
     ERROR_REASON_INVALID_FRAME: _ErrorReason.ValueType  # 4
     """INVALID_ARGUMENT, not retryable. Correct the field that the message names."""
     ERROR_REASON_INVALID_EVENT_JSON: _ErrorReason.ValueType  # 5
@@ -111,7 +111,7 @@ ERROR_REASON_FIRST_FRAME_EXPECTED: ErrorReason.ValueType  # 1
 ERROR_REASON_ALREADY_OPEN: ErrorReason.ValueType  # 2
 """FAILED_PRECONDITION, not retryable. Open each stream once; start a new stream for a new session."""
 ERROR_REASON_NOT_OPEN: ErrorReason.ValueType  # 3
-"""FAILED_PRECONDITION, not retryable. Wait for `opened` of this stream's session before this request."""
+"""FAILED_PRECONDITION, not retryable. Open the session first: this request needs one that is open."""
 ERROR_REASON_INVALID_FRAME: ErrorReason.ValueType  # 4
 """INVALID_ARGUMENT, not retryable. Correct the field that the message names."""
 ERROR_REASON_INVALID_EVENT_JSON: ErrorReason.ValueType  # 5

@@ -119,6 +119,8 @@ class _ClosedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClosedRe
     """An operator ended it."""
     CLOSED_REASON_INTERNAL: _ClosedReason.ValueType  # 11
     """A fault of the gateway ended it."""
+    CLOSED_REASON_REFUSED: _ClosedReason.ValueType  # 12
+    """It was never opened. Stands in logs alone: the caller learns it from the status."""
 
 class ClosedReason(_ClosedReason, metaclass=_ClosedReasonEnumTypeWrapper):
     """ClosedReason is why a session ended."""
@@ -147,6 +149,8 @@ CLOSED_REASON_KILLED: ClosedReason.ValueType  # 10
 """An operator ended it."""
 CLOSED_REASON_INTERNAL: ClosedReason.ValueType  # 11
 """A fault of the gateway ended it."""
+CLOSED_REASON_REFUSED: ClosedReason.ValueType  # 12
+"""It was never opened. Stands in logs alone: the caller learns it from the status."""
 Global___ClosedReason: _TypeAlias = ClosedReason  # noqa: Y015
 
 @_typing.final

@@ -39,7 +39,8 @@ class Bench:
 
     async def _take(self) -> None:
         while True:
-            self.came.append((now(), await self.outbox.get()))
+            outgoing = await self.outbox.get()
+            self.came.append((now(), outgoing))
             self.outbox.sent()
 
     def say(self, text: str = "") -> None:
