@@ -32,7 +32,8 @@ check: check-format check-proto architecture ## lint, types, architecture, proto
 check-format: .venv/dev.stamp
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@$(BIN)/mypy gateway clients/python/trunkline_client tests clients/python/tests
+	@$(BIN)/mypy gateway clients/python/trunkline_client tests
+	@$(BIN)/mypy clients/python/tests clients/python/examples
 	@$(BIN)/shellcheck .ci/run
 
 architecture: .venv/dev.stamp

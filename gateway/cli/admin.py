@@ -1,6 +1,7 @@
 """`trunkline pools`, `leases`, `sessions`: what a gateway shows, as a table or as JSON."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from gateway.cli.access import Access
 from gateway.cli.failure import CommandError
 
 _Row = Sequence[object]
+_PIPE_WIDTH = 240
 
 
 def pools(access: Access, *, as_json: bool) -> None:
@@ -100,10 +102,13 @@ def _show(answer: Message, columns: str, rows: Sequence[_Row], *, as_json: bool)
         # Numbers and falsehoods too: a reader of JSON should not have to know what was left out.
         print(MessageToJson(answer, always_print_fields_with_no_presence=True))
         return
-    table = Table(*columns.split(), box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in columns.split():
+        table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*map(str, row))
-    console = Console()
+    # A pipe has no width; a name that is cut short would be of no use to a script.
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     console.print(table)
     if not rows:
         console.print("none")

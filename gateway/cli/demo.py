@@ -42,7 +42,10 @@ def demo(*, real: bool, calls: int, output: Path) -> None:
     console = Console()
     if real:
         _announce(console, calls)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"--output {output} cannot be used: {error.strerror}") from None
     with tempfile.TemporaryDirectory() as folder, ended([]) as children:
         stack = Stack.on_free_ports()
         if not real:

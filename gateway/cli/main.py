@@ -87,16 +87,18 @@ def simulator(
 ) -> None:
     """Run a Realtime API to develop and test against."""
     simulation = import_module("gateway.simulator")
-    simulation.run(
-        simulation.SimulatorOptions(
-            port=port,
-            connect_delay_ms=connect_delay_ms,
-            created_delay_ms=created_delay_ms,
-            first_audio_ms=first_audio_ms,
-            expire_after_seconds=expire_after_seconds,
-            rate_limits=rate_limits,
-        )
+    options = simulation.SimulatorOptions(
+        port=port,
+        connect_delay_ms=connect_delay_ms,
+        created_delay_ms=created_delay_ms,
+        first_audio_ms=first_audio_ms,
+        expire_after_seconds=expire_after_seconds,
+        rate_limits=rate_limits,
     )
+    try:
+        simulation.run(options)
+    except OSError as error:
+        raise CommandError(f"the simulator cannot listen on port {port}: {error.strerror}") from None
 
 
 @app.command()

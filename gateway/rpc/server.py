@@ -1,5 +1,6 @@
 """The gRPC server: its channel arguments, listener TLS with hot reload, health and reflection."""
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -96,6 +97,8 @@ class GrpcServer:
                 port = self._server.add_insecure_port(address)
             else:
                 port = self._server.add_secure_port(address, _credentials(self._options.tls))
+        except OSError as error:
+            raise ListenError(_tls_words(self._options.tls, error)) from None
         except RuntimeError:
             port = 0
         if port == 0:
@@ -115,6 +118,12 @@ class GrpcServer:
         await self._server.stop(GRACE_SECONDS)
 
 
+def _tls_words(files: TlsFiles | None, error: OSError) -> str:
+    if files is None or isinstance(error, ssl.SSLError):
+        return "grpc.tls: cert_file and key_file are not a certificate with its key (PEM)"
+    return f"grpc.tls: {error.filename or files.cert_file} cannot be read: {error.strerror}"
+
+
 def _credentials(files: TlsFiles) -> grpc.ServerCredentials:
     """Return credentials that follow their files: a changed file is used from the next handshake on."""
     current = _Certificates(files)
@@ -129,7 +138,7 @@ class _Certificates:
     """The files' content, read again when they change. Called from gRPC's own threads."""
 
     def __init__(self, files: TlsFiles) -> None:
-        """Read once. Raises `OSError` when a file cannot be read."""
+        """Read once. Raises `OSError` (`ssl.SSLError` is one) when a file cannot be used."""
         self._files = files
         self._seen = self._stamps()
         self.first = self._read()
@@ -155,6 +164,8 @@ class _Certificates:
 
     def _read(self) -> "grpc.ServerCertificateConfiguration":
         files = self._files
+        # gRPC takes anything and then refuses every handshake; this refuses what is no pair at once.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.cert_file, files.key_file)
         pair = (files.key_file.read_bytes(), files.cert_file.read_bytes())
         authority = files.client_ca_file.read_bytes() if files.client_ca_file else None
         return grpc.ssl_server_certificate_configuration([pair], authority)

@@ -60,19 +60,26 @@ class Relay:
         """How long the message on its way to the line has been under way; 0 = none is."""
         return now - self._sending_since if self._sending_since is not None else 0.0
 
-    async def uplink(self) -> bool:
-        """Carry the caller's input until it ends; return whether it is to be cut off (`bye {now}`)."""
+    async def uplink(self) -> out.Bye | None:
+        """Carry the caller's input until it ends: by `bye`, which is returned, or by a half-close."""
         read, stream_audio = self._stream.read, self._send_audio
         while True:
             message = await read()
             if type(message) is bytes:
                 await stream_audio(message)
-            elif message is None:
-                return False
-            elif isinstance(message, out.Bye):
-                return message.now
+            elif message is None or isinstance(message, out.Bye):
+                return message
             else:
                 await self._control(message)
+
+    async def until_cut(self) -> bool:
+        """Listen on after a `bye`; return True when the caller wants no end of it (`bye {now}`)."""
+        while (message := await self._stream.read()) is not None:
+            if isinstance(message, out.Bye) and message.now:
+                return True
+            if not isinstance(message, out.Bye):
+                self._refuse(Reason.INVALID_FRAME, "input after bye", 0)
+        return False
 
     async def finish(self, max_seconds: float) -> None:
         """Let what is due come: the turn that was spoken, the answer to it, its transcript."""

@@ -177,11 +177,22 @@ class LiveSession:
         if session is not None:
             # Pipelined: the caller's first bytes follow without waiting for the answer.
             await relay.send(session_update(session, CONFIG_EVENT_ID))
-        if await relay.uplink():
-            self.end(Ending(out.ClosedReason.BYE_NOW))
-        else:
+        bye = await relay.uplink()
+        cut = bye is not None and (bye.now or await self._is_cut(relay))
+        if not cut:
             await relay.finish(self._parts.options.finish_max_seconds)
-            self.end(Ending(out.ClosedReason.BYE))
+        self.end(Ending(out.ClosedReason.BYE_NOW if cut else out.ClosedReason.BYE))
+
+    async def _is_cut(self, relay: Relay) -> bool:
+        """Finish what is due while listening for `bye {now}`; return whether that came first."""
+        finishing = asyncio.ensure_future(relay.finish(self._parts.options.finish_max_seconds))
+        listening = asyncio.ensure_future(relay.until_cut())
+        try:
+            await asyncio.wait({finishing, listening}, return_when=asyncio.FIRST_COMPLETED)
+            return listening.done() and listening.result()
+        finally:
+            finishing.cancel()
+            listening.cancel()
 
     async def _watch(self, relay: Relay) -> None:
         """Hold the session to its limits, once a second."""

@@ -2,12 +2,15 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.core.principal import Right
+
+PORT_MAX: Final = 65_535
+REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 
 
 def is_loopback(host: str) -> bool:
@@ -23,6 +26,16 @@ def is_loopback(host: str) -> bool:
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _host_and_port(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) <= PORT_MAX:
+        raise ValueError(f"{address!r} is no HOST:PORT with a port of 1 to {PORT_MAX}")
+    return address
+
+
+ListenAddress = Annotated[str, AfterValidator(_host_and_port)]
 
 
 class TlsSettings(_Section):
@@ -44,7 +57,7 @@ class TlsSettings(_Section):
 class GrpcSettings(_Section):
     """The door for callers."""
 
-    address: str = Field("127.0.0.1:50051", description="where callers connect")
+    address: ListenAddress = Field("127.0.0.1:50051", description="where callers connect")
     advertise: str | None = Field(None, description="the address that callers are told to resume at; null = none")
     tls: TlsSettings = TlsSettings()
 
@@ -52,13 +65,13 @@ class GrpcSettings(_Section):
 class OpsSettings(_Section):
     """Metrics and probes."""
 
-    address: str = Field("127.0.0.1:9464", description="/metrics, /livez, /readyz over HTTP")
+    address: ListenAddress = Field("127.0.0.1:9464", description="/metrics, /livez, /readyz over HTTP")
 
 
 class DoorSettings(_Section):
     """The OpenAI-compatible WebSocket."""
 
-    address: str = Field("127.0.0.1:8080", description="not served yet")
+    address: ListenAddress = Field("127.0.0.1:8080", description="not served yet")
     browser_origins: list[str] = Field([], description="not served yet")
 
 
@@ -66,6 +79,13 @@ class RedisSettings(_Section):
     """Where session state is kept."""
 
     url: str = Field("embedded", repr=False, description="embedded | redis:// | rediss:// | unix://")
+
+    @model_validator(mode="after")
+    def _known(self) -> "RedisSettings":
+        if self.url != "embedded" and urlsplit(self.url).scheme not in REDIS_SCHEMES:
+            schemes = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
+            raise ValueError(f"url must be embedded or begin with one of {schemes}")
+        return self
 
 
 class SealingKeySettings(_Section):
@@ -163,7 +183,10 @@ class TemplateSettings(_Section):
 
     @model_validator(mode="after")
     def _transcribes(self) -> "TemplateSettings":
-        given = (self.session.get("audio") or {}).get("input") or {}
+        audio = self.session.get("audio") or {}
+        given = (audio.get("input") if isinstance(audio, dict) else audio) or {}
+        if not isinstance(given, dict):
+            raise ValueError("session.audio and session.audio.input must be mappings")
         if self.recovery.user_turns == "transcript" and not given.get("transcription"):
             raise ValueError(
                 "recovery.user_turns is transcript, so session.audio.input.transcription must be "

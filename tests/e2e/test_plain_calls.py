@@ -66,6 +66,39 @@ async def test_a_spoken_turn_is_heard_written_down_and_answered() -> None:
         assert len(caller.audio()) > 24_000
 
 
+async def test_a_turn_that_was_heard_is_answered_however_late_it_is_committed() -> None:
+    """The end of speech and the commit are two events; a caller that has half-closed waits for both."""
+
+    async def listen(line: Line) -> None:
+        await line.hear()
+        await line.say(started)
+        await line.say(stopped)
+        await asyncio.sleep(0.6)  # a slow provider
+        await line.say(committed)
+        await asyncio.sleep(0.6)
+        await line.say(b'{"type":"response.created","response":{"id":"r1"}}')
+        await line.say(AUDIO_DELTA)
+        await line.say(b'{"type":"response.done","response":{"id":"r1","status":"completed"}}')
+        await asyncio.sleep(0.6)
+        await line.say(transcript)
+
+    item = b'"item_id":"i1"'
+    started = b'{"type":"input_audio_buffer.speech_started","audio_start_ms":1,' + item + b"}"
+    stopped = b'{"type":"input_audio_buffer.speech_stopped","audio_end_ms":9,' + item + b"}"
+    committed = b'{"type":"input_audio_buffer.committed",' + item + b"}"
+    kind = b"conversation.item.input_audio_transcription.completed"
+    transcript = b'{"type":"' + kind + b'","transcript":"Hello",' + item + b"}"
+    async with provider(listen) as upstream, gateway_on(upstream) as running:
+        caller = running.caller()
+        await caller.open()
+        await caller.send(audio=bytes(4800))
+        await caller.half_close()
+        await ended_well(caller, event.CLOSED_REASON_BYE)
+        assert "input_committed" in caller.kinds()
+        assert len(caller.all("response_done")) == 1
+        assert [each.text for each in caller.all("user_transcript")] == ["Hello"]
+
+
 async def test_control_events_are_numbered_without_gaps_and_live_ones_say_after_which() -> None:
     async with stack() as (running, _):
         caller = running.caller()

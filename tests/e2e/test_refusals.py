@@ -79,7 +79,6 @@ async def test_an_override_that_cannot_be_is_refused_with_its_reason() -> None:
         "deep": {"session_json": DEEP},
         "nested far": {"session_json": NESTED_FAR},
         "surrogate": {"session_json": '{"instructions": "\\ud800"}'},
-        "huge": {"session_json": '{"max_output_tokens": ' + "9" * 40 + "}"},
         "tool parameters": {"tools": control.Tools(tools=[_tool("7")])},
         "deep tool parameters": {"tools": control.Tools(tools=[_tool(DEEP)])},
     }

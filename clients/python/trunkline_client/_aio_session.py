@@ -223,7 +223,7 @@ class AsyncSession(AsyncIterator[Event]):
         await asyncio.wait({receiving}, timeout=self._options.close_timeout_seconds)
         if self._call is not None:
             # Where the task had not begun yet, nobody else ends the call.
-            pass
+            await self._call.aclose()
 
     def _given_up(self, message: str) -> TrunklineError:
         failure = refusal("TIMED_OUT", message)

@@ -8,8 +8,9 @@ import pytest
 from gateway.core import events as out
 from gateway.core.errors import Reason, StoreError
 from gateway.core.events import Outgoing
+from gateway.core.session import SessionState
 from gateway.runtime.lanes import LaneOptions, Lanes
-from gateway.runtime.outbox import Outbox
+from gateway.runtime.outbox import Outbox, OutboxOptions
 from gateway.runtime.ports import SessionKey
 from tests.support.virtual_time import now, turns
 from tests.unit.runtime.fakes import Store
@@ -30,7 +31,7 @@ class Bench:
 
     def __init__(self, **options: int) -> None:
         self.store = Store()
-        self.outbox = Outbox(1 << 20)
+        self.outbox = Outbox(OutboxOptions())
         self.lanes = Lanes(KEY, 3, self.store, self.outbox, encode, LaneOptions(**options))
         self.came: list[tuple[float, Outgoing]] = []
         loop = asyncio.get_running_loop()
@@ -170,15 +171,51 @@ async def test_a_newer_owner_ends_the_lane(bench: Bench) -> None:
     assert bench.came == []
 
 
-async def test_what_waits_to_be_stored_is_bounded() -> None:
-    bench = Bench(backlog_max_bytes=100)
+@pytest.mark.parametrize("options", [{"backlog_max_bytes": 100}, {"backlog_max_entries": 6}])
+async def test_what_waits_to_be_stored_is_bounded(options: dict[str, int]) -> None:
+    bench = Bench(**options)
     bench.store.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
     for _ in range(50):
         bench.say()
         await turns(5)
-    assert bench.numbers() == list(range(1, 51))
+    assert bench.numbers() == list(range(1, 52))
     assert max(map(len, bench.store.appends)) <= 8
     await bench.end()
+
+
+async def test_once_a_number_is_lost_the_caller_is_told_and_the_rest_goes_without_the_store() -> None:
+    bench = Bench(backlog_max_entries=2)
+    bench.store.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
+    for _ in range(3):
+        bench.say()
+        await turns(5)
+    bench.store.failure = None
+    appends = len(bench.store.appends)
+    bench.say()
+    await turns(5)
+    (told,) = [each for _, each in bench.came if isinstance(each.event, out.StateChanged)]
+    assert told.event == out.StateChanged(SessionState.ACTIVE, out.Durability.NONE, "store_lost")
+    assert bench.numbers() == [1, 2, 3, 4, 5]
+    assert not any(bench.durable())
+    assert len(bench.store.appends) == appends, "there would be a gap in the record"
+    await bench.end()
+
+
+async def test_nothing_comes_behind_closed_when_the_record_is_lost_with_it() -> None:
+    bench = Bench(backlog_max_entries=1)
+    try:
+        await lose_the_record_with_closed(bench)
+    finally:
+        await bench.end()
+
+
+async def lose_the_record_with_closed(bench: Bench) -> None:
+    bench.store.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
+    bench.say()
+    await turns(5)
+    bench.lanes.control(out.Closed(out.ClosedReason.BYE, out.Usage(), 0))
+    await turns(10)
+    assert isinstance(bench.came[-1][1].event, out.Closed)
 
 
 # What is not held.
@@ -250,24 +287,16 @@ async def test_a_live_event_names_the_last_number_that_was_given(bench: Bench) -
 
 async def test_a_lane_without_events_is_settled(bench: Bench) -> None:
     began = now()
-    await bench.lanes.settled(2.0)
+    await bench.lanes.settled()
     assert now() == began
 
 
 async def test_a_lane_is_settled_when_everything_is_out(bench: Bench) -> None:
     bench.store.may_store.clear()
     bench.say()
-    settling = asyncio.get_running_loop().create_task(bench.lanes.settled(2.0))
+    settling = asyncio.get_running_loop().create_task(bench.lanes.settled())
     await turns(5)
     assert not settling.done()
     bench.store.may_store.set()
     await settling
     assert bench.numbers() == [1]
-
-
-async def test_settling_is_bounded(bench: Bench) -> None:
-    bench.storing.cancel()
-    bench.say()
-    began = now()
-    await bench.lanes.settled(2.0)
-    assert now() - began == 2.0
