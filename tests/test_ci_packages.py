@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def sources() -> list[Path]:
 
 def installed() -> set[str]:
     """Return the packages that `.ci/run` installs."""
-    found = re.search(r"^packages=\(\n(.*?)^\)", (ROOT / ".ci/run").read_text("utf-8"), re.S | re.M)
+    found = re.search(r"^packages=\(\n(.*?)^\)", (ROOT / ".ci/run").read_text("utf-8"), re.DOTALL | re.MULTILINE)
     assert found is not None
     return set(found[1].split())
 
@@ -95,7 +96,7 @@ def test_the_scan_finds_what_it_looks_for(source: str) -> None:
 def test_a_missing_command_is_skipped_at_home_and_a_failure_in_ci(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tools.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="apt-get install make"):
         tools.tool("make")

@@ -59,7 +59,7 @@ class Conversation:
         self._requested: dict[str, None] = {}
         self._commits: dict[str, None] = {}
         self._answer_expected = False
-        self._speaking = False
+        self._turn_open = False
         self._speech_stopped_at: float | None = None
         self._unheard_bytes = 0
         self._hear_until = 0.0
@@ -87,7 +87,7 @@ class Conversation:
 
     def input_ended(self, now: float) -> bytes:
         """Record that no more input comes; return the silence that lets the server end the turn."""
-        if not self.turns.by_server or not (self._unheard_bytes or self._speaking):
+        if not self.turns.by_server or not (self._unheard_bytes or self._turn_open):
             return b""
         self._hear_until = now + HEARING_SECONDS
         fmt = self.turns.input_format
@@ -104,7 +104,7 @@ class Conversation:
             or self._requested
             or self._commits
             or self._answer_expected
-            or self._speaking
+            or self._turn_open
             or self._transcripts_due
             or now < self._hear_until
         )
@@ -136,13 +136,12 @@ class Conversation:
         return (out.SessionUpdated(bytes(event.session).decode()),)
 
     def _speech_started(self, event: wire.BufferSpeechStarted, _now: float) -> Sequence[out.SessionEvent]:
-        self._speaking = True
+        self._turn_open = True
         self._hear_until = 0.0
         return (*self._interruptions(), out.SpeechStarted(event.item_id, event.audio_start_ms))
 
     def _speech_stopped(self, event: wire.BufferSpeechStopped, now: float) -> Sequence[out.SessionEvent]:
-        self._speaking = False
-        self._speech_stopped_at = now
+        self._speech_stopped_at = now  # the turn stays open until it is committed
         return (out.SpeechStopped(event.item_id, event.audio_end_ms),)
 
     def _transcribed(self, event: wire.TranscriptionCompleted, _now: float) -> Sequence[out.SessionEvent]:
@@ -155,7 +154,7 @@ class Conversation:
         return (out.UserTranscript("", event.item_id, failure),)
 
     def _committed(self, event: wire.BufferCommitted, _now: float) -> Sequence[out.SessionEvent]:
-        self._speaking = False
+        self._turn_open = False
         self._unheard_bytes = 0
         self._hear_until = 0.0
         if self._commits:  # the caller's own: it is answered only on request

@@ -23,9 +23,10 @@ from gateway.core.turns import TurnTaking
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.outbox import Outbox
 from gateway.runtime.pool import LeasedLine, WarmPool
-from gateway.runtime.ports import CallerGoneError, CallerStream, SessionKey, SessionReport
+from gateway.runtime.ports import CallerGoneError, CallerStream, SessionKey
 from gateway.runtime.relay import Relay
 from gateway.runtime.session_options import CANCELLED, GONE, Ending, SessionParts
+from gateway.runtime.session_words import bounded, idle_max_seconds, life_max_seconds, opened, report
 
 _log = structlog.get_logger(__name__)
 # The first owner of a session.
@@ -67,7 +68,9 @@ class LiveSession:
         try:
             ending = await self._live()
         finally:
-            self._report(ending)
+            if ending.error is not None:
+                self._parts.observer.refused(ending.error.reason)
+            self._parts.observer.session_ended(report(self, ending, self._now()))
         return ending.error
 
     async def _live(self) -> Ending:
@@ -125,7 +128,7 @@ class LiveSession:
         return pool
 
     def _wait_seconds(self, pool: WarmPool) -> float:
-        return _bounded(self.request.wait_max_ms, pool.wait_max_ms) / 1000
+        return bounded(self.request.wait_max_ms, pool.wait_max_ms) / 1000
 
     async def _converse(self, line: LeasedLine, template: Template, session: dict[str, Any]) -> Ending:
         parts, upstream = self._parts, line.upstream
@@ -136,7 +139,7 @@ class LiveSession:
         lanes = Lanes(key, FIRST_EPOCH, parts.store, outbox, parts.encode, parts.options.lanes)
         relay = Relay(template.name, self.stream, upstream, self.conversation, lanes, outbox, parts.observer)
         self._step(SessionEvent.UPSTREAM_READY)
-        lanes.control(self._opened(line, template))
+        lanes.control(opened(self, line, template, parts))
         works = [lanes.run, relay.write, relay.downlink, lambda: self._watch(relay)]
         async with asyncio.TaskGroup() as group:
             children = [group.create_task(self._guard(work)) for work in works]
@@ -178,26 +181,31 @@ class LiveSession:
             # Pipelined: the caller's first bytes follow without waiting for the answer.
             await relay.send(session_update(session, CONFIG_EVENT_ID))
         bye = await relay.uplink()
-        cut = bye is not None and (bye.now or await self._is_cut(relay))
-        if not cut:
-            await relay.finish(self._parts.options.finish_max_seconds)
+        if bye is not None and bye.now:
+            cut = True
+        else:
+            cut = await self._finish(relay, listens=bye is not None)
         self.end(Ending(out.ClosedReason.BYE_NOW if cut else out.ClosedReason.BYE))
 
-    async def _is_cut(self, relay: Relay) -> bool:
-        """Finish what is due while listening for `bye {now}`; return whether that came first."""
-        finishing = asyncio.ensure_future(relay.finish(self._parts.options.finish_max_seconds))
-        listening = asyncio.ensure_future(relay.until_cut())
+    async def _finish(self, relay: Relay, *, listens: bool) -> bool:
+        """Let what is due come; return whether the caller cut it off by a late `bye {now}`."""
+        tasks: list[asyncio.Task[Any]] = [asyncio.ensure_future(relay.finish(self._parts.options.finish_max_seconds))]
         try:
-            await asyncio.wait({finishing, listening}, return_when=asyncio.FIRST_COMPLETED)
-            return listening.done() and listening.result()
+            if listens:
+                tasks.append(asyncio.ensure_future(relay.until_cut()))
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if tasks[1].done() and tasks[1].result():
+                    return True
+            await tasks[0]
+            return False
         finally:
-            finishing.cancel()
-            listening.cancel()
+            for task in tasks:
+                task.cancel()
 
     async def _watch(self, relay: Relay) -> None:
         """Hold the session to its limits, once a second."""
         options = self._parts.options
-        life, idle = self._life_max_seconds(), self._idle_max_seconds()
+        life, idle = life_max_seconds(self.request, options), idle_max_seconds(self.request, options)
         while True:
             await asyncio.sleep(1.0)
             now = self._now()
@@ -249,70 +257,9 @@ class LiveSession:
         if self.state is SessionState.OPENING:
             self._step(SessionEvent.GAVE_UP)
 
-    def _life_max_seconds(self) -> int:
-        limit = self._parts.options.session_life_max_seconds
-        return _bounded(self.request.life_max_seconds, limit)
-
-    def _idle_max_seconds(self) -> int:
-        limit = self._parts.options.session_idle_max_seconds
-        return _bounded(self.request.idle_max_seconds, limit)
-
-    def _opened(self, line: LeasedLine, template: Template) -> out.Opened:
-        options, turns = self._parts.options, self.conversation.turns
-        return out.Opened(
-            session_id=self.id,
-            upstream_session_id=self.upstream_session_id,
-            owner_address=self._parts.owner_address,
-            durability=self._parts.store.durability,
-            message_max_bytes=options.message_max_bytes,
-            gateway_message_max_bytes=options.gateway_message_max_bytes,
-            session_life_max_seconds=self._life_max_seconds(),
-            session_idle_max_seconds=self._idle_max_seconds(),
-            heartbeat_ms=options.heartbeat_ms,
-            config=out.ConfigState.SENT if self.request.overrides else out.ConfigState.APPLIED,
-            source=line.source,
-            entry_age_ms=round(line.entry_age_seconds * 1000),
-            waited_ms=round(line.waited_seconds * 1000),
-            template=template.name,
-            template_version=template.version,
-            model=template.line_class.model,
-            input_format=turns.input_format.name,
-            output_format=turns.output_format.name,
-            correlation_id=self.request.correlation_id,
-        )
-
-    def _report(self, ending: Ending) -> None:
-        line, tally, error = self.line, self.conversation.tally, ending.error
-        if error is not None:
-            self._parts.observer.refused(error.reason)
-        self._parts.observer.session_ended(
-            SessionReport(
-                session_id=self.id,
-                pool=self.request.template,
-                principal=self.stream.principal,
-                correlation_id=self.request.correlation_id,
-                upstream_session_id=self.upstream_session_id,
-                source=line.source.name.lower() if line else "",
-                reason=ending.reason,
-                error=error.reason if error else None,
-                duration_seconds=self._now() - self.started_at,
-                waited_seconds=line.waited_seconds if line else 0.0,
-                audio_in_bytes=tally.audio_in_bytes,
-                audio_out_bytes=tally.audio_out_bytes,
-                frames_in=tally.frames_in,
-                frames_out=tally.frames_out,
-                responses=tally.responses,
-                usage=tally.usage,
-            )
-        )
-
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-def _bounded(asked: int, limit: int) -> int:
-    return min(asked, limit) if asked else limit
 
 
 def _steps_to_the_end(ending: Ending) -> tuple[SessionEvent, ...]:

@@ -150,7 +150,7 @@ async def test_a_caller_with_its_token_holds_a_session_under_its_own_name(tmp_pa
         caller = running.caller(TOKENS["converse"])
         opened = await caller.open(correlation_id="c-1", metadata={"queue": "billing"})
         stub = admin_pb2_grpc.AdminServiceStub(running.channel)
-        shown = {"metadata": (("authorization", f"bearer {TOKENS['read']}"),), "timeout": SECONDS}
+        shown: dict[str, Any] = {"metadata": (("authorization", f"bearer {TOKENS['read']}"),), "timeout": SECONDS}
         (session,) = (await stub.ListSessions(admin_pb2.ListSessionsRequest(), **shown)).sessions
         assert session.session_id == opened.session_id
         assert (session.tenant, session.caller) == ("acme", "converse")
@@ -164,7 +164,7 @@ async def test_a_caller_with_its_token_holds_a_session_under_its_own_name(tmp_pa
 async def test_health_may_be_asked_without_credentials_and_tells_no_more(tmp_path: Path) -> None:
     async with simulator() as sim, gateway_on(sim.url, insecure_dev=False, callers=callers(tmp_path)) as running:
         await running.until_warm(1)
-        stub = health_pb2_grpc.HealthStub(running.channel)
+        stub: Any = health_pb2_grpc.HealthStub(running.channel)  # its types are for blocking channels
         for service in ("", "trunkline.v1.SessionService"):
             request = health_pb2.HealthCheckRequest(service=service)
             async for answer in stub.Watch(request, timeout=SECONDS):
@@ -180,9 +180,8 @@ async def test_health_may_be_asked_without_credentials_and_tells_no_more(tmp_pat
 async def test_reflection_is_there_in_development_with_credentials_only(tmp_path: Path) -> None:
     async with simulator() as sim, gateway_on(sim.url, insecure_dev=False, callers=callers(tmp_path)) as running:
         shown = f"Bearer {TOKENS['converse']}"
-        call = running.channel.stream_stream(REFLECTION)(
-            iter([b":\x01*"]), metadata=(("authorization", shown),), timeout=SECONDS
-        )
+        method: Any = running.channel.stream_stream(REFLECTION)
+        call = method(iter([b":\x01*"]), metadata=(("authorization", shown),), timeout=SECONDS)
         answer = await call.read()
         assert b"trunkline.v1.SessionService" in answer
         call.cancel()

@@ -273,7 +273,7 @@ def test_a_file_that_cannot_be_read_is_named(command: Commands, text: str | None
         ["demo", "--calls", "2", "--output", "/proc/nonesuch"],
         ["demo", "--calls", "2", "--output", "/dev/null"],
     ],
-    ids=lambda arguments: " ".join(arguments),
+    ids=" ".join,
 )
 def test_arguments_that_cannot_be_are_refused_in_a_sentence(command: Commands, arguments: list[str]) -> None:
     refused(command(*arguments))

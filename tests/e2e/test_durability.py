@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import grpc
-import pytest
 from trunkline.v1 import event_pb2 as event
 from trunkline.v1 import types_pb2 as types
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -24,7 +23,7 @@ def open_files() -> Counter[str]:
     kinds = Counter[str]()
     for each in Path("/proc/self/fd").iterdir():
         try:
-            kinds[os.readlink(each).partition(":")[0]] += 1
+            kinds[str(each.readlink()).partition(":")[0]] += 1
         except FileNotFoundError:
             continue
     return kinds

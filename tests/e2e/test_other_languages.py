@@ -15,7 +15,7 @@ from tests.support.tools import venv_script
 
 pytestmark = on_linux
 SERVICE = "trunkline.v1.SessionService/Converse"
-MESSAGES = (
+MESSAGES: tuple[dict[str, Any], ...] = (
     {"open": {"correlationId": "from-buf"}},
     {"control": {"text": {"text": "Hello there"}}},
     {"control": {"createResponse": {}}},

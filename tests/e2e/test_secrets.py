@@ -77,9 +77,11 @@ async def all_of_it(stack: ProcessStack) -> str:
             {"overrides": control.SessionOverrides(session_json=f"{{{WORDS}")},
             {"lease_token": "lt-canary"},
         ):
-            told.append(str(await Caller(channel, TOKEN).refused(**open_fields)))
+            refusal = await Caller(channel, TOKEN).refused(**open_fields)
+            told.append(str(refusal))
         for token in (f"{TOKEN}x", TOKEN[:-1], KEY):
-            told.append(str(await Caller(channel, token).refused()))
+            refusal = await Caller(channel, token).refused()
+            told.append(str(refusal))
         cut = Caller(channel, TOKEN)
         await cut.open()
         await cut.say(WORDS)

@@ -1,16 +1,16 @@
 """The transport's settings: names that gRPC knows, pings that agree, TLS that follows its files, slow strangers."""
 
 import asyncio
-import os
 import re
 import socket
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
 import trustme
-from grpc._cython import cygrpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from trunkline.v1 import event_pb2 as event
 from trunkline_client import AsyncClient, ConnectionOptions, TlsOptions
 from trunkline_client._channel import channel_arguments as client_arguments
@@ -21,8 +21,8 @@ from gateway.rpc.server import channel_arguments as server_arguments
 from tests.support.calls import Caller
 from tests.support.stack import channel_to, gateway_on, simulator, stack
 
-SERVER = dict(server_arguments(ServerOptions(address="x", message_max_bytes=1)))
-CLIENT = dict(client_arguments("127.0.0.1:1", ConnectionOptions(tls=TlsOptions(server_name="x"))))
+SERVER: dict[str, Any] = dict(server_arguments(ServerOptions(address="x", message_max_bytes=1)))
+CLIENT: dict[str, Any] = dict(client_arguments("127.0.0.1:1", ConnectionOptions(tls=TlsOptions(server_name="x"))))
 
 
 def known(name: str, library: bytes) -> bool:
@@ -55,24 +55,26 @@ def test_a_frozen_peer_is_noticed_on_both_sides() -> None:
         assert side["grpc.http2.bdp_probe"] == 0
 
 
-async def test_a_port_is_not_shared_with_another_process() -> None:
+def test_a_port_is_not_shared_with_another_process() -> None:
     assert SERVER["grpc.so_reuseport"] == 0
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(120)
 async def test_a_quiet_stream_of_our_client_lives_a_minute_and_then_holds_a_turn() -> None:
-    async with stack() as (running, _), AsyncClient(running.address) as client:
-        async with client.open() as session:
-            await asyncio.sleep(61)
-            await session.send_text("Hello there")
-            await session.create_response()
-            async for each in session:
-                if isinstance(each, ResponseDone):
-                    break
-            else:
-                raise AssertionError("the stream ended")
-            assert each.status == event.RESPONSE_STATUS_COMPLETED
+    async with (
+        stack() as (running, _),
+        AsyncClient(running.address) as client,
+        client.open() as session,
+    ):
+        await asyncio.sleep(61)
+        await session.send_text("Hello there")
+        await session.create_response()
+        async for each in session:
+            if isinstance(each, ResponseDone):
+                assert each.status == event.RESPONSE_STATUS_COMPLETED
+                return
+        raise AssertionError("the stream ended")
 
 
 @pytest.mark.heavy
@@ -113,7 +115,7 @@ class Authority:
         """Replace a file as kubelet does: at once."""
         fresh = self.folder / f"{file.name}.new"
         fresh.write_bytes(content)
-        os.replace(fresh, file)
+        fresh.replace(file)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -135,12 +137,14 @@ def serial_at(address: str, ca: trustme.CA) -> str:
     ca.configure_trust(context)
     context.set_alpn_protocols(["h2"])
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as plain:
-        with context.wrap_socket(plain, server_hostname=host) as secured:
-            certificate = secured.getpeercert()
-            assert certificate is not None
-            assert secured.version() in ("TLSv1.2", "TLSv1.3")
-            return str(certificate["serialNumber"])
+    with (
+        socket.create_connection((host, int(port)), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secured,
+    ):
+        certificate = secured.getpeercert()
+        assert certificate is not None
+        assert secured.version() in ("TLSv1.2", "TLSv1.3")
+        return str(certificate["serialNumber"])
 
 
 async def turn(caller: Caller) -> None:

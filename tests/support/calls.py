@@ -112,13 +112,14 @@ class Caller:
         """Return the next message; None = the stream has ended, whatever its status."""
         async with asyncio.timeout(SECONDS):
             try:
-                message = await self._call.read()
+                message: Any = await self._call.read()
             except grpc.aio.AioRpcError:
                 return None
         if message is grpc.aio.EOF:
             return None
-        self.seen.append(message)
-        return message
+        received: session.ConverseResponse = message
+        self.seen.append(received)
+        return received
 
     async def until(self, kind: str) -> Any:
         """Read on until a message of a kind; return its content."""

@@ -24,6 +24,7 @@ class Line:
         self.life_seconds = life_seconds
         self.sent: list[dict[str, Any]] = []
         self.closes = 0
+        self.close_seconds = 0.0
         # While a gate is shut, what it stands before waits.
         self.may_send, self.may_close = open_gate(), open_gate()
         self._frames: asyncio.Queue[bytes | Exception] = asyncio.Queue()
@@ -69,6 +70,8 @@ class Line:
     async def close(self) -> None:
         self.closes += 1
         await self.may_close.wait()
+        if self.close_seconds:
+            await asyncio.sleep(self.close_seconds)
         self.lose("1000")
 
 
@@ -81,7 +84,7 @@ class Exchange:
         # What the next dials fail with, in order.
         self.failures: deque[Exception] = deque()
         self.life_seconds: float | None = None
-        self.delay_seconds = 0.0
+        self.delay_seconds = self.close_seconds = 0.0
         self.may_answer = open_gate()
         self.under_way = 0
 
@@ -98,6 +101,7 @@ class Exchange:
         finally:
             self.under_way -= 1
         made = Line(f"sess_{len(self.lines) + 1}", self.life_seconds)
+        made.close_seconds = self.close_seconds
         self.lines.append(made)
         return made
 

@@ -468,6 +468,18 @@ async def test_a_stop_closes_also_a_line_that_is_just_being_dialled(stage: Stage
     assert await others() == set()
 
 
+async def test_a_stop_waits_for_closes_that_begin_meanwhile(stage: Stage) -> None:
+    stage.exchange.delay_seconds = stage.exchange.close_seconds = 1.0
+    stage.pool.start()
+    await turns(3)
+    began = now()
+    await stage.pool.stop()
+    assert now() - began == 2.0
+    assert stage.exchange.open_lines == []
+    assert stage.observer.closed == ["drained"]
+    assert await others() == set()
+
+
 @pytest.mark.parametrize("steps", range(10))
 async def test_a_stop_may_come_at_any_moment(steps: int) -> None:
     stage = Stage(floor=2)

@@ -386,6 +386,85 @@ async def test_the_last_speech_is_heard_before_the_end(stage: Stage) -> None:
     assert caller.kinds()[-2:] == [out.ResponseDone, out.Closed]
 
 
+@pytest.mark.parametrize("then", [[], [None]], ids=["bye", "bye and half-close"])
+async def test_the_silence_at_the_end_is_sent_once(stage: Stage, then: list[None]) -> None:
+    await stage.warm()
+    caller, call = await stage.opened()
+    line = stage.line
+    caller.say(bytes(4800), out.Bye(), *then)
+    began = now()
+    assert await ended(stage, call) is None
+    assert line.types() == ["input_audio_buffer.append"] * 2
+    assert now() - began <= 3.0
+
+
+@pytest.mark.parametrize("then", [[], [None]], ids=["bye", "bye and half-close"])
+async def test_what_is_due_comes_also_to_a_caller_that_half_closes(stage: Stage, then: list[None]) -> None:
+    await stage.warm()
+    caller, call = await stage.opened()
+    caller.control("response.create")
+    caller.say(out.Bye(), *then)
+    line = stage.line
+    await asyncio.sleep(5.0)
+    line.tell("response.created", response={"id": "r"})
+    await asyncio.sleep(5.0)
+    line.tell("response.done", response={"id": "r", "status": "completed"})
+    began = now()
+    assert await ended(stage, call) is None
+    assert now() == began
+    assert caller.kinds()[-2:] == [out.ResponseDone, out.Closed]
+    assert closed(caller).reason is out.ClosedReason.BYE
+
+
+async def test_a_goodbye_can_be_cut_short(stage: Stage) -> None:
+    await stage.warm()
+    caller, call = await stage.opened()
+    caller.control("response.create")
+    caller.say(out.Bye())
+    await asyncio.sleep(5.0)
+    caller.say(out.Bye(now=True))
+    began = now()
+    assert await ended(stage, call) is None
+    assert now() == began
+    assert closed(caller).reason is out.ClosedReason.BYE_NOW
+
+
+async def test_input_after_goodbye_is_refused(stage: Stage) -> None:
+    await stage.warm()
+    caller, call = await stage.opened()
+    caller.control("response.create")
+    caller.say(out.Bye(), b"audio")
+    await caller.until(out.ErrorEvent)
+    assert stage.observer.refusals == [Reason.INVALID_FRAME]
+    assert stage.line.types() == ["response.create"]
+    assert not call.done()
+
+
+async def test_a_line_lost_after_goodbye_is_told_as_that(stage: Stage) -> None:
+    await stage.warm()
+    caller, call = await stage.opened()
+    caller.control("response.create")
+    caller.say(out.Bye())
+    await asyncio.sleep(1.0)
+    stage.line.lose()
+    error = await ended(stage, call)
+    assert error is not None
+    assert error.reason is Reason.UPSTREAM_CLOSED
+    assert closed(caller).reason is out.ClosedReason.UPSTREAM
+
+
+async def test_a_caller_that_goes_after_goodbye_is_let_go(stage: Stage) -> None:
+    await stage.warm()
+    caller, call = await stage.opened()
+    caller.control("response.create")
+    caller.say(out.Bye())
+    await asyncio.sleep(1.0)
+    caller.vanish()
+    began = now()
+    await ended(stage, call)
+    assert now() == began
+
+
 async def test_goodbye_now_cuts(stage: Stage) -> None:
     await stage.warm()
     caller, call = await stage.opened()
