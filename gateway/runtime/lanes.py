@@ -12,8 +12,16 @@ from dataclasses import dataclass
 import structlog
 
 from gateway.core.errors import Reason, StoreError
-from gateway.core.events import ControlEvent, Durability, LiveEvent, Opened, Outgoing, StateChanged
-from gateway.core.events import Interrupted as InterruptedEvent
+from gateway.core.events import (
+    Closed,
+    ControlEvent,
+    Durability,
+    Interrupted,
+    LiveEvent,
+    Opened,
+    Outgoing,
+    StateChanged,
+)
 from gateway.core.session import SessionState
 from gateway.runtime.outbox import Outbox
 from gateway.runtime.ports import LogEntry, SessionKey, SessionStore
@@ -28,6 +36,15 @@ class LaneOptions:
     hold_ms: int = 250
     backlog_max_bytes: int = 1 << 20
     backlog_max_entries: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An event that waits for its store, no longer than until `due` (loop time, seconds)."""
+
+    outgoing: Outgoing
+    size_bytes: int
+    due: float
 
 
 class Lanes:
@@ -50,31 +67,40 @@ class Lanes:
         self._encode = encode
         self._options = options
         self._seq = 0
-        self._held: deque[tuple[Outgoing, int]] = deque()
+        self._held: deque[_Held] = deque()
         self._backlog: list[LogEntry] = []
         # Once a number is lost, no later one can be stored: the rest of the session goes without.
         self._stores = True
+        self._closed = False
         self._stirred = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
     def live(self, event: LiveEvent) -> None:
         """Send at once."""
-        self._outbox.put(Outgoing(event, after_seq=self._seq, epoch=self._epoch))
+        if not self._closed:
+            self._outbox.put(Outgoing(event, after_seq=self._seq, epoch=self._epoch))
 
     def control(self, event: ControlEvent) -> None:
-        """Send in order, after it is stored. `opened` and `interrupted` are stored but not held."""
+        """Send in order, after it is stored. `opened` and `interrupted` are stored but not held.
+
+        Nothing comes behind `closed`.
+        """
+        if self._closed:
+            return
+        self._closed = isinstance(event, Closed)
         self._seq += 1
         outgoing = Outgoing(event, seq=self._seq, epoch=self._epoch, durable=False)
-        at_once = isinstance(event, Opened | InterruptedEvent) and self._idle.is_set()
         payload = self._encode(outgoing)
         if self._stores:
             self._backlog.append(LogEntry(self._seq, payload))
-        if at_once:
-            self._outbox.put(outgoing, len(payload))
-        else:
-            self._held.append((outgoing, len(payload)))
+        is_held = self._stores and not isinstance(event, Opened | Interrupted)
+        if is_held or self._held:
+            due = self._now() + self._options.hold_ms / 1000
+            self._held.append(_Held(outgoing, len(payload), due))
             self._idle.clear()
+        else:
+            self._outbox.put(outgoing, len(payload))
         self._stirred.set()
 
     async def settled(self) -> None:
@@ -84,34 +110,48 @@ class Lanes:
     async def run(self) -> None:
         """Store and release what comes, until cancelled. Raises `StoreError` SUPERSEDED."""
         while True:
-            await self._stirred.wait()
-            self._stirred.clear()
-            batch, self._held = self._held, deque()
-            durable = await self._stored()
-            for outgoing, size_bytes in batch:
-                told = Outgoing(outgoing.event, outgoing.seq, 0, outgoing.epoch, durable)
-                self._outbox.put(told, size_bytes)
             if not self._held:
-                self._idle.set()
+                await self._stirred.wait()
+            self._stirred.clear()
+            try:
+                await self._store_backlog()
+            except StoreError:
+                self._held.clear()  # they are a newer owner's to tell
+                self._give_up()
+                raise
+            self._release(self._now(), 0, durable=False)
 
-    async def _stored(self) -> bool:
-        """Try to store the whole backlog within the hold; what fails is tried again with the next."""
-        if not self._stores:
-            return False
+    async def _store_backlog(self) -> None:
+        """Try to store all that is not stored; what fails is tried again with the next."""
         entries = tuple(self._backlog)
+        if not entries:
+            return
+        now = self._now()
+        due = self._held[0].due if self._held else now + self._options.hold_ms / 1000
         try:
-            async with asyncio.timeout(self._options.hold_ms / 1000):
+            async with asyncio.timeout_at(due):
                 await self._store.append(self._key, self._epoch, entries)
         except TimeoutError:
             self._bound_backlog()
-            return False
+            return
         except StoreError as error:
             if error.reason is Reason.SUPERSEDED:
                 raise
+            self._release(now, entries[-1].seq, durable=False)
             self._bound_backlog()
-            return False
+            return
         del self._backlog[: len(entries)]
-        return True
+        self._release(now, entries[-1].seq, durable=True)
+
+    def _release(self, now: float, to_seq: int, *, durable: bool) -> None:
+        """Send the held events up to a number, and those that are due."""
+        while self._held and (self._held[0].outgoing.seq <= to_seq or self._held[0].due <= now):
+            held = self._held.popleft()
+            event = held.outgoing
+            told = Outgoing(event.event, event.seq, 0, event.epoch, durable and event.seq <= to_seq)
+            self._outbox.put(told, held.size_bytes)
+        if not self._held:
+            self._idle.set()
 
     def _bound_backlog(self) -> None:
         options = self._options
@@ -119,6 +159,15 @@ class Lanes:
         if size_bytes <= options.backlog_max_bytes and len(self._backlog) <= options.backlog_max_entries:
             return
         _log.warning("record_lost", session_id=self._key.session_id, entries=len(self._backlog))
+        self._give_up()
+        self.control(StateChanged(SessionState.ACTIVE, Durability.NONE, "store_lost"))
+
+    def _give_up(self) -> None:
+        """Go on without a store: nothing is held any more."""
         self._stores = False
         self._backlog.clear()
-        self.control(StateChanged(SessionState.ACTIVE, Durability.NONE, "store_lost"))
+        self._release(self._now(), self._seq, durable=False)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

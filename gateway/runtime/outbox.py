@@ -42,25 +42,33 @@ class Outbox:
 
         Raises `CallerError` SLOW_CALLER when the caller has let too much pile up.
         """
-        event = outgoing.event
+        event, options = outgoing.event, self._options
         if type(event) is OutputAudio:
             weight = len(event.data) + _FRAME_BYTES
-            self._audio_bytes += weight
+            fits = self._audio_bytes + weight <= options.audio_max_bytes
         else:
-            carried = len(event.json) if type(event) is Raw else size_bytes
-            weight = carried + _FRAME_BYTES
-            self._other_bytes += weight
-        options = self._options
-        if self._audio_bytes > options.audio_max_bytes or self._other_bytes > options.other_max_bytes:
+            weight = (len(event.json) if type(event) is Raw else size_bytes) + _FRAME_BYTES
+            fits = self._other_bytes + weight <= options.other_max_bytes
+        if not fits:
             raise CallerError(Reason.SLOW_CALLER, "too much waits for the caller; read faster")
+        self._count(outgoing, weight)
         self._items.append((outgoing, weight))
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
-    def flush_audio(self) -> None:
-        """Drop the audio that was not sent."""
-        self._items = deque(item for item in self._items if type(item[0].event) is not OutputAudio)
-        self._audio_bytes = 0
+    def flush_audio(self) -> dict[str, int]:
+        """Drop the audio that was not sent; return how many bytes of each item that was."""
+        dropped: dict[str, int] = {}
+        kept: deque[tuple[Outgoing, int]] = deque()
+        for item in self._items:
+            event = item[0].event
+            if type(event) is OutputAudio:
+                dropped[event.item_id] = dropped.get(event.item_id, 0) + len(event.data)
+            else:
+                kept.append(item)
+        self._items, self._audio_bytes = kept, 0
+        self._look()
+        return dropped
 
     async def get(self) -> Outgoing:
         """Take the next event, waiting for one. One taker at a time."""
@@ -68,21 +76,27 @@ class Outbox:
             self._waiting = asyncio.get_running_loop().create_future()
             await self._waiting
         outgoing, weight = self._items.popleft()
-        if type(outgoing.event) is OutputAudio:
-            self._audio_bytes -= weight
-        else:
-            self._other_bytes -= weight
+        self._count(outgoing, -weight)
         self._under_way = True
         return outgoing
 
     def sent(self) -> None:
         """Record that the event last taken has gone out."""
         self._under_way = False
-        if not self._items:
-            self._emptied.set()
+        self._look()
 
     async def emptied(self) -> None:
         """Return when everything has gone out; the caller bounds the wait."""
         while self._items or self._under_way:
             self._emptied.clear()
             await self._emptied.wait()
+
+    def _count(self, outgoing: Outgoing, weight: int) -> None:
+        if type(outgoing.event) is OutputAudio:
+            self._audio_bytes += weight
+        else:
+            self._other_bytes += weight
+
+    def _look(self) -> None:
+        if not self._items and not self._under_way:
+            self._emptied.set()

@@ -11,6 +11,7 @@ import structlog
 
 from gateway.core.effects import Close, Dial, Effect, Grant, Reject
 from gateway.core.errors import (
+    RETRYABLE,
     CapacityError,
     DialError,
     GatewayError,
@@ -208,10 +209,11 @@ class WarmPool:
         name = self.template.name
         state = f"{stats.leased} leased, {stats.ready} ready, {stats.dialling} dialling of {stats.ceiling}"
         message = f"pool {name} gave no line within {reject.waited_seconds:.2f} s: {state}"
+        retry_after = RETRY_AFTER_SECONDS if reject.reason in RETRYABLE else None
         if reject.reason not in _CAPACITY:  # what dialling last failed with
-            return UpstreamError(reject.reason, message, retry_after_seconds=RETRY_AFTER_SECONDS)
+            return UpstreamError(reject.reason, message, retry_after_seconds=retry_after)
         numbers = PoolNumbers("pool", name, stats.total, stats.leased, stats.ready, stats.dialling, stats.waiting)
-        return CapacityError(reject.reason, message, numbers=numbers, retry_after_seconds=RETRY_AFTER_SECONDS)
+        return CapacityError(reject.reason, message, numbers=numbers, retry_after_seconds=retry_after)
 
     async def _dial(self, connection_id: ConnectionId) -> None:
         name = self.template.name

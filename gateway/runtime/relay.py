@@ -5,9 +5,11 @@ clock reading, plain counters.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Final
+
+from msgspec.structs import replace
 
 from gateway.core import events as out
 from gateway.core.conversation import Conversation
@@ -172,10 +174,13 @@ class Relay:
             self._lanes.live(out.Raw(piece, part, len(pieces)))
 
     def _tell(self, events: Sequence[out.SessionEvent]) -> None:
+        dropped: dict[str, int] = {}
         for event in events:
-            if isinstance(event, out.ControlEvent):
-                if isinstance(event, out.Interrupted):
-                    self._outbox.flush_audio()
+            if isinstance(event, out.Interrupted):
+                # The flush comes first: what it drops was never sent.
+                dropped = dropped or self._outbox.flush_audio()
+                self._lanes.control(self._cut(event, dropped))
+            elif isinstance(event, out.ControlEvent):
                 self._lanes.control(event)
             else:
                 self._lanes.live(event)
@@ -183,3 +188,8 @@ class Relay:
             self._observer.first_audio(self._pool, since, seconds)
         self._conversation.first_audios.clear()
         self._moved.set()
+
+    def _cut(self, event: out.Interrupted, dropped: Mapping[str, int]) -> out.Interrupted:
+        sample_bytes = self._conversation.turns.output_format.sample_bytes
+        unsent = dropped.get(event.item_id, 0) // sample_bytes
+        return replace(event, sent_samples=event.sent_samples - unsent)

@@ -75,17 +75,25 @@ class LiveSession:
 
     async def _live(self) -> Ending:
         try:
-            self.request = await self._first_message()
-            pool = self._pool()
-            session = configuration(pool.template, self.request.overrides)
-            async with pool.lease(self._wait_seconds(pool), self._ended) as line:
-                return await self._converse(line, pool.template, session)
+            ending = await self._hold_line()
         except GatewayError as error:
-            self._give_up()
-            return Ending(out.ClosedReason.REFUSED, error)
+            ending = Ending(out.ClosedReason.REFUSED, error)
         except CallerGoneError:
-            self._give_up()
-            return self._ended.result() if self._ended.done() else GONE
+            ending = self._ended.result() if self._ended.done() else GONE
+        except Exception as error:  # noqa: BLE001 the bulkhead: anything else is a fault of ours
+            ending = Ending.of(self._fault(error))
+        else:
+            await self._forget(ending)
+        if self.state is SessionState.OPENING:
+            self._step(SessionEvent.GAVE_UP)
+        return ending
+
+    async def _hold_line(self) -> Ending:
+        self.request = await self._first_message()
+        pool = self._pool()
+        session = configuration(pool.template, self.request.overrides)
+        async with pool.lease(self._wait_seconds(pool), self._ended) as line:
+            return await self._converse(line, pool.template, session)
 
     async def _first_message(self) -> out.OpenRequest:
         seconds = self._parts.options.first_message_seconds
@@ -135,8 +143,7 @@ class LiveSession:
         self.line, self.upstream_session_id = line, upstream.session_id
         self.conversation = Conversation(TurnTaking.of(session))
         outbox = Outbox(parts.options.outbox)
-        key = SessionKey(self.stream.principal.tenant, self.id)
-        lanes = Lanes(key, FIRST_EPOCH, parts.store, outbox, parts.encode, parts.options.lanes)
+        lanes = Lanes(self._key(), FIRST_EPOCH, parts.store, outbox, parts.encode, parts.options.lanes)
         relay = Relay(template.name, self.stream, upstream, self.conversation, lanes, outbox, parts.observer)
         self._step(SessionEvent.UPSTREAM_READY)
         lanes.control(opened(self, line, template, parts))
@@ -152,15 +159,20 @@ class LiveSession:
                 child.cancel()
         if self._left.is_set() and ending.error is None:
             ending = GONE  # its last read looked like a polite half-close
-        await self._forget(key)
         return ending
 
-    async def _forget(self, key: SessionKey) -> None:
+    async def _forget(self, ending: Ending) -> None:
         """Let the stored state go; where that fails, its time to live does it."""
+        if ending.reason is out.ClosedReason.SUPERSEDED:
+            return  # it belongs to a newer owner
         try:
-            await self._parts.store.finish(key, FIRST_EPOCH)
-        except StoreError as error:
-            _log.warning("record_left_to_expire", session_id=self.id, reason=error.reason)
+            async with asyncio.timeout(self._parts.options.farewell_seconds):
+                await self._parts.store.finish(self._key(), FIRST_EPOCH)
+        except (StoreError, TimeoutError) as error:
+            _log.warning("record_left_to_expire", session_id=self.id, error=type(error).__name__)
+
+    def _key(self) -> SessionKey:
+        return SessionKey(self.stream.principal.tenant, self.id)
 
     async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run one part of the session; its failure ends this session and no other."""
@@ -171,9 +183,11 @@ class LiveSession:
         except GatewayError as error:
             self.end(Ending.of(error))
         except Exception as error:  # noqa: BLE001 the bulkhead: anything else is a fault of ours
-            _log.exception("session_failed", session_id=self.id, error=type(error).__name__)
-            fault = GatewayError(Reason.INTERNAL, f"session {self.id} failed inside the gateway")
-            self.end(Ending.of(fault))
+            self.end(Ending.of(self._fault(error)))
+
+    def _fault(self, error: Exception) -> GatewayError:
+        _log.error("session_failed", session_id=self.id, error=type(error).__name__, exc_info=error)
+        return GatewayError(Reason.INTERNAL, f"session {self.id} failed inside the gateway")
 
     async def _uplink(self, relay: Relay, session: dict[str, Any] | None) -> None:
         """Carry input up; then finish what is due, and end."""
@@ -252,10 +266,6 @@ class LiveSession:
 
     def _step(self, event: SessionEvent) -> None:
         self.state = step(TABLE, self.state, event)
-
-    def _give_up(self) -> None:
-        if self.state is SessionState.OPENING:
-            self._step(SessionEvent.GAVE_UP)
 
     @staticmethod
     def _now() -> float:

@@ -31,8 +31,11 @@ class TaskScope:
 
     async def wait(self, timeout_seconds: float) -> bool:
         """Wait until every task has ended by itself; return whether that came in time."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_seconds)
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + timeout_seconds
+        # A task may have started another one before it ended.
+        while self._tasks and (left := ends_at - loop.time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
         return not self._tasks
 
     async def cancel(self, timeout_seconds: float) -> None:

@@ -216,7 +216,7 @@ def test_a_gateway_without_callers_does_not_start() -> None:
         Gateway(settings_for(URL))
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:50051", "[::]:50051", "10.1.2.3:50051", ":50051"])
+@pytest.mark.parametrize("address", ["0.0.0.0:50051", "[::]:50051", "10.1.2.3:50051"])
 def test_insecure_dev_is_for_loopback_only(address: str) -> None:
     with pytest.raises(SettingsError, match="loopback only"):
         Gateway(settings_for(URL, grpc={"address": address}), insecure_dev=True)

@@ -88,8 +88,7 @@ def test_what_the_patch_does_not_name_stays(base: dict[str, Any], patch: dict[st
 def named(patch: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
     """Whether the result says, field by field, what the patch said, nulls included."""
     return all(
-        name in result
-        and (named(value, result[name]) if isinstance(value, Mapping) else result[name] == value)
+        name in result and (named(value, result[name]) if isinstance(value, Mapping) else result[name] == value)
         for name, value in patch.items()
     )
 
@@ -100,9 +99,7 @@ def test_a_configuration_says_all_that_the_caller_said(base: dict[str, Any], pat
 
 
 @given(bases, patches)
-def test_a_configuration_is_the_merge_where_nulls_are_absences(
-    base: dict[str, Any], patch: dict[str, Any]
-) -> None:
+def test_a_configuration_is_the_merge_where_nulls_are_absences(base: dict[str, Any], patch: dict[str, Any]) -> None:
     def without_nulls(value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value

@@ -77,7 +77,7 @@ class PoolMachine(RuleBasedStateMachine):
         reserve_after_beats=st.integers(0, 4),
         seed=st.integers(0, 2**16),
     )
-    def build(  # noqa: PLR0913 one limit each
+    def build(  # noqa: PLR0913, PLR0917 one limit each
         self,
         floor: int,
         reserve: int,

@@ -1,6 +1,7 @@
 """A caller with a bare stub, as a program in any language would be one: plain mode, no client of ours."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -79,8 +80,10 @@ class Caller:
     # Up.
 
     async def send(self, **fields: Any) -> None:
+        """Send one message. A call that was refused meanwhile says so when it is read."""
         async with asyncio.timeout(SECONDS):
-            await self._call.write(session.ConverseRequest(**fields))
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await self._call.write(session.ConverseRequest(**fields))
 
     async def ask(self, *, cseq: int = 0, **fields: Any) -> None:
         """Send one control."""
@@ -101,7 +104,8 @@ class Caller:
 
     async def half_close(self) -> None:
         async with asyncio.timeout(SECONDS):
-            await self._call.done_writing()
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await self._call.done_writing()
 
     def cancel(self) -> None:
         self._call.cancel()

@@ -76,4 +76,4 @@ async def turns(count: int) -> None:
 async def others() -> set[asyncio.Task[Any]]:
     """Every other task that is still there, after those that are done or cancelled have had their turn."""
     await turns(3)
-    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+    return asyncio.all_tasks() - {asyncio.current_task()}

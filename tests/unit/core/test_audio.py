@@ -9,9 +9,7 @@ from gateway.core.audio import BY_NAME, PCM_24K, PCMA, PCMU, AudioFormat
 FORMATS = (PCM_24K, PCMU, PCMA)
 
 
-@pytest.mark.parametrize(
-    ("fmt", "per_second"), [(PCM_24K, 48_000), (PCMU, 8_000), (PCMA, 8_000)]
-)
+@pytest.mark.parametrize(("fmt", "per_second"), [(PCM_24K, 48_000), (PCMU, 8_000), (PCMA, 8_000)])
 def test_a_second_has_so_many_bytes(fmt: AudioFormat, per_second: int) -> None:
     assert fmt.bytes_per_second == per_second
     assert fmt.size_bytes(1000) == per_second

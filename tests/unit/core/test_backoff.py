@@ -18,9 +18,7 @@ class Highest(Random):
         return b
 
 
-@pytest.mark.parametrize(
-    ("failures", "ceiling"), [(1, 0.25), (2, 0.5), (3, 1.0), (5, 4.0), (6, 8.0), (7, 8.0)]
-)
+@pytest.mark.parametrize(("failures", "ceiling"), [(1, 0.25), (2, 0.5), (3, 1.0), (5, 4.0), (6, 8.0), (7, 8.0)])
 def test_the_window_doubles_up_to_its_greatest(failures: int, ceiling: float) -> None:
     assert full_jitter_seconds(failures, OPTIONS, Highest()) == ceiling
 

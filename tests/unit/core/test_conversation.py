@@ -10,8 +10,9 @@ import pytest
 from gateway.core import events as out
 from gateway.core import realtime as wire
 from gateway.core.audio import PCM_24K, PCMA, PCMU
-from gateway.core.conversation import CONFIG_EVENT_ID, HEARING_SECONDS, Conversation, TurnTaking
+from gateway.core.conversation import CONFIG_EVENT_ID, HEARING_SECONDS, Conversation
 from gateway.core.errors import Reason
+from gateway.core.turns import TurnTaking
 from tests.unit.core.recordings import NAMES, received, recording
 
 BY_SERVER = TurnTaking()
@@ -163,11 +164,7 @@ def test_the_tokens_of_a_recorded_session_are_added_up(name: str) -> None:
 
 
 def test_every_typed_event_is_told_but_the_lines_own_beginning() -> None:
-    silent = {
-        kind
-        for kind, fields in EVERY.items()
-        if not Told().hears(kind, **fields)
-    }
+    silent = {kind for kind, fields in EVERY.items() if not Told().hears(kind, **fields)}
     assert set(EVERY) == wire.TYPED_EVENTS
     assert silent == {"session.created"}
 
@@ -653,66 +650,6 @@ def test_a_refusal_tells_nothing_of_the_account() -> None:
     assert isinstance(event, out.ErrorEvent)
     assert event.reason is Reason.UPSTREAM_REFUSED_KEY
     assert "abcdefgh" not in event.message
-
-
-# Turn taking, as it is configured.
-
-
-def test_what_a_session_does_not_name_has_the_providers_default() -> None:
-    assert TurnTaking.of({}) == TurnTaking.of({"audio": {"input": {}, "output": {}}}) == TurnTaking()
-
-
-def test_turn_taking_is_read_from_the_session_object() -> None:
-    detection = {
-        "type": "server_vad", "silence_duration_ms": 200, "create_response": False, "interrupt_response": False,
-    }  # fmt: skip
-    given = {"format": {"type": "audio/pcmu"}, "turn_detection": detection, "transcription": {"model": "t"}}
-    turns = TurnTaking.of({"audio": {"input": given, "output": {"format": {"type": "audio/pcma"}}}})
-    assert turns == TurnTaking(
-        by_server=True,
-        create_response=False,
-        interrupt_response=False,
-        silence_ms=200,
-        input_format=PCMU,
-        output_format=PCMA,
-        transcribes=True,
-    )
-
-
-def test_push_to_talk_is_turn_detection_null() -> None:
-    assert not TurnTaking.of({"audio": {"input": {"turn_detection": None}}}).by_server
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_turn_taking_of_every_recorded_configuration_can_be_read(name: str) -> None:
-    for _, data in recording(name):
-        if "session" in data:
-            turns = TurnTaking.of(data["session"])
-            assert turns.input_format is turns.output_format is PCM_24K
-
-
-@pytest.mark.parametrize(
-    "session",
-    [
-        {"audio": "loud"},
-        {"audio": {"input": "pcm16"}},
-        {"audio": {"input": {"format": "pcm16"}}},
-        {"audio": {"output": {"format": {"type": ["audio/pcm"]}}}},
-        {"audio": {"input": {"turn_detection": "server_vad"}}},
-        {"audio": {"input": {"turn_detection": {"silence_duration_ms": "long"}}}},
-        {"audio": {"input": {"turn_detection": {"silence_duration_ms": [1]}}}},
-        {"audio": {"input": {"turn_detection": {"silence_duration_ms": float("inf")}}}},
-    ],
-)
-def test_a_configuration_that_the_provider_will_refuse_does_no_harm_here(session: dict[str, Any]) -> None:
-    assert isinstance(TurnTaking.of(session), TurnTaking)
-
-
-@pytest.mark.parametrize("silence_ms", [10**8, 2**32 - 1, -5])
-def test_the_silence_at_the_end_is_bounded_whatever_a_caller_asks_for(silence_ms: int) -> None:
-    detection = {"type": "server_vad", "silence_duration_ms": silence_ms}
-    turns = TurnTaking.of({"audio": {"input": {"turn_detection": detection}}})
-    assert PCM_24K.size_bytes(100) <= PCM_24K.size_bytes(turns.silence_ms + 300) <= PCM_24K.size_bytes(15_000)
 
 
 def test_turn_taking_follows_the_configuration_in_force() -> None:

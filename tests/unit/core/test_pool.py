@@ -132,7 +132,7 @@ def test_a_ready_line_is_granted_at_once_and_counted_as_a_hit() -> None:
     (line,) = shelf.warm(1)
     shelf.now += 5.0
     waiter_id, effects = shelf.ask()
-    assert grants(effects) == [Grant(waiter_id, line, LeaseId("lease-1"), True, 5.0, 0.0)]  # noqa: FBT003
+    assert grants(effects) == [Grant(waiter_id, line, LeaseId("lease-1"), True, 5.0, 0.0)]
 
 
 def test_a_waiter_gets_the_line_that_becomes_ready_and_is_no_hit() -> None:
@@ -413,10 +413,13 @@ def test_lines_do_not_all_go_at_once() -> None:
     )
     for line in dials(core.start(0.0)):
         core.dial_succeeded(line, None, 0.0)
-    ends = []
-    now: float | None = 0.0
-    while (now := core.next_deadline(now)) is not None and now <= 300.0:
+    ends = list[float]()
+    now = 0.0
+    while now <= 300.0:
         ends += [now] * len(closes(core.tick(now)))
+        due = core.next_deadline(now)
+        assert due is not None
+        now = due
     assert len(set(ends)) == 8
     assert all(240.0 <= end <= 300.0 for end in ends)
 
@@ -536,9 +539,7 @@ def test_a_drained_pool_sends_waiters_away_and_closes_idle_lines() -> None:
 def test_when_draining_nobody_waits() -> None:
     shelf = Shelf()
     waiter_id, _ = shelf.ask()
-    assert [(e.waiter_id, e.reason) for e in rejects(shelf.core.drain(shelf.now))] == [
-        (waiter_id, Reason.DRAINING)
-    ]
+    assert [(e.waiter_id, e.reason) for e in rejects(shelf.core.drain(shelf.now))] == [(waiter_id, Reason.DRAINING)]
     assert shelf.stats.waiting == 0
 
 

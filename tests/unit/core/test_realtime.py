@@ -81,9 +81,7 @@ def test_json_without_a_typed_form_is_passed_on(text: bytes) -> None:
     assert wire.decode(text) is None
 
 
-@pytest.mark.parametrize(
-    "text", [b"", b"{", b'{"type":"error"', b"nonsense", b'{"type":"x"}}', b"\xff\xfe"]
-)
+@pytest.mark.parametrize("text", [b"", b"{", b'{"type":"error"', b"nonsense", b'{"type":"x"}}', b"\xff\xfe"])
 def test_what_is_not_json_raises(text: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 the promise is the class
         wire.decode(text)

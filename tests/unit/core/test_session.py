@@ -21,9 +21,7 @@ DOCUMENTED = """
 
 
 def documented() -> dict[tuple[SessionState, SessionEvent], SessionState | None]:
-    head, *rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in DOCUMENTED.strip().splitlines()
-    ]
+    head, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in DOCUMENTED.strip().splitlines()]
     return {
         (S[row[0]], E[event]): S[cell] if cell else None
         for row in rows
@@ -32,9 +30,7 @@ def documented() -> dict[tuple[SessionState, SessionEvent], SessionState | None]
 
 
 @pytest.mark.parametrize(("state", "event"), list(product(S, E)))
-def test_every_cell_is_as_documented_and_an_empty_one_raises(
-    state: SessionState, event: SessionEvent
-) -> None:
+def test_every_cell_is_as_documented_and_an_empty_one_raises(state: SessionState, event: SessionEvent) -> None:
     after = documented()[state, event]
     if after is not None:
         assert step(TABLE, state, event) is after

@@ -97,7 +97,5 @@ def test_the_template_is_not_changed_by_a_merge() -> None:
         ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
     ],
 )
-def test_a_merge_is_the_one_of_rfc_7396(
-    base: dict[str, Any], patch: dict[str, Any], result: dict[str, Any]
-) -> None:
+def test_a_merge_is_the_one_of_rfc_7396(base: dict[str, Any], patch: dict[str, Any], result: dict[str, Any]) -> None:
     assert merge(base, patch) == result

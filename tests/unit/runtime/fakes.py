@@ -122,7 +122,7 @@ class Caller:
         self.got: list[Outgoing] = []
         self.gone = False
         self.may_write = open_gate()
-        self._messages: asyncio.Queue[CallerMessage | None | Exception] = asyncio.Queue()
+        self._messages: asyncio.Queue[CallerMessage | Exception | None] = asyncio.Queue()
         self._written = asyncio.Condition()
 
     # The test's side.

@@ -74,9 +74,7 @@ async def test_lines_are_made_ready_before_anybody_asks(stage: Stage) -> None:
 
 async def test_a_line_is_dialled_with_the_template_applied(stage: Stage) -> None:
     await stage.warm()
-    assert stage.exchange.dials == [
-        (stage.template.line_class, {"instructions": "Be brief.", "type": "realtime"})
-    ]
+    assert stage.exchange.dials == [(stage.template.line_class, {"instructions": "Be brief.", "type": "realtime"})]
 
 
 async def test_a_warm_line_is_had_without_waiting(stage: Stage, abandoned: "asyncio.Future[Any]") -> None:

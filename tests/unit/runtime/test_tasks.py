@@ -75,9 +75,7 @@ async def test_a_failure_is_seen_and_does_not_end_the_others() -> None:
     with capture_logs() as logs:
         task = scope.spawn(fail(), "bad")
         assert await scope.wait(5.0)
-    assert [(log["event"], log["task"], log["error"]) for log in logs] == [
-        ("task_failed", "some:bad", "RuntimeError")
-    ]
+    assert [(log["event"], log["task"], log["error"]) for log in logs] == [("task_failed", "some:bad", "RuntimeError")]
     assert other.exception() is None
     with pytest.raises(RuntimeError):
         task.result()
