@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from tests.support.fresh_proto import stale
 
 ROOT = Path(__file__).parents[1]
@@ -95,11 +96,7 @@ def test_a_new_room_is_noticed(tmp_path: Path) -> None:
 
 def test_long_files_have_a_reason() -> None:
     ours = [*(ROOT / "gateway").rglob("*.py"), *(ROOT / "clients/python/trunkline_client").rglob("*.py")]
-    long = {
-        str(path.relative_to(ROOT))
-        for path in ours
-        if len(path.read_text("utf-8").splitlines()) > LINES_MAX
-    }
+    long = {str(path.relative_to(ROOT)) for path in ours if len(path.read_text("utf-8").splitlines()) > LINES_MAX}
     assert long <= set(LONG)
 
 

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from tests.support.tools import tool
 
 ROOT = Path(__file__).parents[1]
@@ -22,9 +23,7 @@ FORBIDDEN = {
 def _tracked() -> list[Path]:
     if not (ROOT / ".git").exists():
         pytest.skip("not a checkout: `git clone` gives one")
-    listed = subprocess.run(
-        [tool("git"), "ls-files", "-z"], cwd=ROOT, capture_output=True, timeout=30, check=True
-    )
+    listed = subprocess.run([tool("git"), "ls-files", "-z"], cwd=ROOT, capture_output=True, timeout=30, check=True)
     paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
     return [path for path in paths if path.is_file()]
 

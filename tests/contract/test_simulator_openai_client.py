@@ -83,15 +83,9 @@ async def test_an_audio_turn() -> None:
         *events, done = await until(connection, "response.done")
         kinds = [each.type for each in events]
         assert kinds[:2] == ["input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped"]
-        sound = b"".join(
-            base64.b64decode(each.delta) for each in events if each.type == "response.output_audio.delta"
-        )
+        sound = b"".join(base64.b64decode(each.delta) for each in events if each.type == "response.output_audio.delta")
         (reply,) = [each for each in speech.replies() if each.pcm == sound]
-        assert (
-            done.response.output[0].content[0].transcript
-            == reply.text
-            == "Hello Alice, it is nice to meet you."
-        )
+        assert done.response.output[0].content[0].transcript == reply.text == "Hello Alice, it is nice to meet you."
         completed = "conversation.item.input_audio_transcription.completed"
         if completed not in kinds:
             events = await until(connection, completed)

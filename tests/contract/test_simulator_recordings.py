@@ -197,9 +197,7 @@ def links(events: list[Event]) -> list[tuple[str, str]]:
         if event["type"] == "conversation.item.added":
             places[event["item"]["id"]] = str(len(places))
         if "previous_item_id" in event:
-            found.append(
-                (f"{event['type']} {places[event['item']['id']]}", places[event["previous_item_id"]])
-            )
+            found.append((f"{event['type']} {places[event['item']['id']]}", places[event["previous_item_id"]]))
     return found
 
 
@@ -233,9 +231,7 @@ async def everything() -> AsyncIterator[Event]:
         done = await client.until("response.done")
         await client.until("rate_limits.updated")
         named = {"item_id": done["response"]["output"][0]["id"]}
-        await client.send(
-            {"type": "conversation.item.truncate", "content_index": 0, "audio_end_ms": 100, **named}
-        )
+        await client.send({"type": "conversation.item.truncate", "content_index": 0, "audio_end_ms": 100, **named})
         await client.send({"type": "conversation.item.retrieve", **named})
         await client.send({"type": "conversation.item.delete", **named})
         await client.until("conversation.item.deleted")
@@ -246,9 +242,7 @@ async def everything() -> AsyncIterator[Event]:
         await client.until("response.output_text.delta")
         await client.send({"type": "response.cancel"})
         await client.until("response.done")
-        await client.send(
-            {"type": "response.create", "response": {"conversation": "none", "max_output_tokens": 5}}
-        )
+        await client.send({"type": "response.create", "response": {"conversation": "none", "max_output_tokens": 5}})
         await client.until("response.done")
         await client.send({"type": "input_audio_buffer.clear"})
         await client.send({"type": "response.cancel", "event_id": "event_mine"})

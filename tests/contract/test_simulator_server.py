@@ -56,9 +56,7 @@ async def dial(
 
 
 @asynccontextmanager
-async def called(
-    query: str = "model=gpt-realtime", **options: Any
-) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def called(query: str = "model=gpt-realtime", **options: Any) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     """A socket to a simulator of its own."""
     async with simulator(**options) as (running, http), dial(running, http, query) as peer:
         yield peer
@@ -191,9 +189,7 @@ async def test_an_observer_sees_every_socket() -> None:
             (created,) = await until(peer, "session.created")
             audio = pybase64.b64encode(bytes(9_600)).decode()
             await peer.send_json({"type": "input_audio_buffer.append", "audio": audio})
-            await peer.send_json(
-                {"type": "response.create", "response": {"metadata": {"session_tag": "blue"}}}
-            )
+            await peer.send_json({"type": "response.create", "response": {"metadata": {"session_tag": "blue"}}})
             await until(peer, "response.done")
             (found,) = await connections(running, http)
             assert found["session_id"] == created["session"]["id"]

@@ -414,12 +414,8 @@ def test_lines_do_not_all_go_at_once() -> None:
     for line in dials(core.start(0.0)):
         core.dial_succeeded(line, None, 0.0)
     ends = list[float]()
-    now = 0.0
-    while now <= 300.0:
-        ends += [now] * len(closes(core.tick(now)))
-        due = core.next_deadline(now)
-        assert due is not None
-        now = due
+    while (due := core.next_deadline(ends[-1] if ends else 0.0)) is not None:
+        ends += [due] * len(closes(core.tick(due)))
     assert len(set(ends)) == 8
     assert all(240.0 <= end <= 300.0 for end in ends)
 

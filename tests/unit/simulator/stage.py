@@ -25,9 +25,7 @@ class Stage:
         self._due: list[tuple[float, int, Beat, Iterator[Beat], float]] = []
         self._stopped = set[int]()
         session = Session(TRANSCRIPTION if model is None else REALTIME, model, EXPIRES_AT)
-        self.dialogue = Dialogue(
-            SimulatorOptions(port=20_000, **options), session, self.sent.append, self._perform
-        )
+        self.dialogue = Dialogue(SimulatorOptions(port=20_000, **options), session, self.sent.append, self._perform)
         self.dialogue.open()
 
     def take(self, kind: str, **fields: Any) -> list[Event]:
@@ -42,9 +40,7 @@ class Stage:
     def say(self, text: str, role: str = "user") -> list[Event]:
         kind = "output_text" if role == "assistant" else "input_text"
         content = [{"type": kind, "text": text}]
-        return self.take(
-            "conversation.item.create", item={"type": "message", "role": role, "content": content}
-        )
+        return self.take("conversation.item.create", item={"type": "message", "role": role, "content": content})
 
     def append(self, wire: bytes, piece: int = 960) -> list[Event]:
         """Stream audio; what came back at once."""

@@ -46,9 +46,7 @@ def test_an_item_keeps_the_id_it_came_with(stage: Stage) -> None:
     assert create(stage, **item)[0]["item"]["id"] == "item_mine"
     assert refused(create(stage, **item)) == "invalid_value"
     assert stage.take("conversation.item.retrieve", item_id="item_mine")[0]["item"]["role"] == "system"
-    assert (
-        stage.take("conversation.item.delete", item_id="item_mine")[0]["type"] == "conversation.item.deleted"
-    )
+    assert stage.take("conversation.item.delete", item_id="item_mine")[0]["type"] == "conversation.item.deleted"
     assert stage.say("Hello?")[0]["previous_item_id"] is None
 
 

@@ -47,9 +47,7 @@ def test_updates_add_up() -> None:
     target = session()
     update(target, instructions="Be brief.", tools=[{"type": "function", "name": "f"}])
     update(target, audio={"input": {"transcription": {"model": "gpt-realtime-whisper", "language": "en"}}})
-    config = update(
-        target, audio={"input": {"transcription": {"model": "gpt-realtime-whisper", "prompt": "names"}}}
-    )
+    config = update(target, audio={"input": {"transcription": {"model": "gpt-realtime-whisper", "prompt": "names"}}})
     assert config["instructions"] == "Be brief."
     assert config["tools"] == [{"type": "function", "name": "f"}]
     written = {"model": "gpt-realtime-whisper", "language": "en", "prompt": "names"}

@@ -51,16 +51,12 @@ def test_the_sound_is_the_whole_reply_in_the_asked_format(stage: Stage, format_n
     stage.say("Where is my order?")
     stage.take("response.create")
     events = stage.play()
-    wire = b"".join(
-        pybase64.b64decode(each["delta"]) for each in events if each["type"].endswith("audio.delta")
-    )
+    wire = b"".join(pybase64.b64decode(each["delta"]) for each in events if each["type"].endswith("audio.delta"))
     words = "".join(each["delta"] for each in events if each["type"].endswith("transcript.delta"))
     reply = next(each for each in speech.replies() if each.text == words)
     assert reply.text == "Your order left the warehouse this morning."
     assert wire == codec.encode(reply.pcm, BY_NAME[format_name])
-    assert events[-1]["response"]["output"][0]["content"] == [
-        {"type": "output_audio", "transcript": reply.text}
-    ]
+    assert events[-1]["response"]["output"][0]["content"] == [{"type": "output_audio", "transcript": reply.text}]
 
 
 def test_the_transcript_leads_the_sound(stage: Stage) -> None:
@@ -159,9 +155,7 @@ def test_an_answer_outside_the_conversation_leaves_no_trace(stage: Stage) -> Non
     params = {
         "conversation": "none",
         "output_modalities": ["text"],
-        "input": [
-            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "A joke please"}]}
-        ],
+        "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "A joke please"}]}],
     }
     events = stage.take("response.create", response=params) + stage.play()
     assert not any(each["type"].startswith("conversation.item") for each in events)
@@ -216,10 +210,7 @@ def test_usage_follows_the_provider() -> None:
     again = stage.play()[-1]["response"]["usage"]
     assert again["input_tokens"] == usage["total_tokens"]
     assert again["input_token_details"]["cached_tokens"] == usage["total_tokens"] // 64 * 64
-    assert (
-        sum(again["input_token_details"]["cached_tokens_details"].values())
-        == usage["total_tokens"] // 64 * 64
-    )
+    assert sum(again["input_token_details"]["cached_tokens_details"].values()) == usage["total_tokens"] // 64 * 64
 
 
 def test_rate_limits_follow_on_request() -> None:

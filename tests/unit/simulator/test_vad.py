@@ -15,9 +15,7 @@ SILENCE_MS = 500
 TOLERANCE_MS = 150
 # The pauses in the other replies are longer than the silence that ends a turn.
 UNBROKEN = [
-    each
-    for each in (*speech.questions(), *speech.replies())
-    if each.text.count(". ") + each.text.count("? ") == 0
+    each for each in (*speech.questions(), *speech.replies()) if each.text.count(". ") + each.text.count("? ") == 0
 ]
 
 CLICK = np.where(np.random.default_rng(1).random(240) < 0.5, -20_000, 20_000)
@@ -160,8 +158,6 @@ def test_speech_may_start_with_the_stream() -> None:
 
 def test_any_cut_of_the_stream_gives_the_same_edges() -> None:
     samples = spoken(UNBROKEN[0])
-    whole = SpeechDetector(VadSettings()).feed(
-        to_8k(samples[: len(samples) // 480 * 480]).reshape(-1, FRAME_SAMPLES)
-    )
+    whole = SpeechDetector(VadSettings()).feed(to_8k(samples[: len(samples) // 480 * 480]).reshape(-1, FRAME_SAMPLES))
     assert whole == hear(samples)
     assert whole[0].at_ms % FRAME_MS == 0
