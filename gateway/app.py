@@ -18,7 +18,8 @@ from gateway import __version__
 from gateway.core.errors import GatewayError
 from gateway.core.events import Durability
 from gateway.core.ids import LeaseId
-from gateway.core.pool import PoolCore, PoolLimits, PoolStats
+from gateway.core.pool import PoolCore
+from gateway.core.pool_limits import PoolLimits, PoolStats
 from gateway.core.principal import Principal, Right
 from gateway.core.template import LineClass, Template
 from gateway.rpc.auth import Authenticator, InsecureDev, StaticTokens, TokenHolder

@@ -362,7 +362,7 @@ def test_figures_of_the_promise_are_those_of_the_code() -> None:
             f"Our client notices within {pings} s",
             f"takes nothing for {limits.send_max_seconds:.0f} s",
             f"under way for {limits.send_max_seconds:.0f} s",
-            f"when {limits.outbox_max_bytes >> 20} MiB wait for it",
+            f"when {limits.outbox.audio_max_bytes >> 20} MiB wait for it",
             f"Up to {limits.lanes.backlog_max_bytes >> 20} MiB per session",
         ],
         "ARCHITECTURE.md": [

@@ -5,12 +5,13 @@ Pure: `now` is monotonic seconds. Keeps no text and no audio, only ids, counts a
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.core import events as out
 from gateway.core import realtime as wire
 from gateway.core.redaction import redact
+from gateway.core.tally import Tally, usage_of
 from gateway.core.turns import TurnTaking
 
 # How long the server may take to hear that the last audio was speech.
@@ -31,18 +32,6 @@ class _Answer:
     item_id: str = ""
     size_bytes: int = 0
     tool_calls: int = 0
-
-
-@dataclass(slots=True)
-class Tally:
-    """Plain counts of one session; read at its end and at scrape time."""
-
-    audio_in_bytes: int = 0
-    audio_out_bytes: int = 0
-    frames_in: int = 0
-    frames_out: int = 0
-    responses: int = 0
-    usage: out.Usage = field(default_factory=out.Usage)
 
 
 class Conversation:
@@ -188,7 +177,7 @@ class Conversation:
     def _response_done(self, event: wire.ResponseDoneEvent, now: float) -> Sequence[out.SessionEvent]:
         response = event.response
         answer = self._answers.pop(response.id, None) or _Answer(response.id, now, None)
-        usage = _usage(response.usage)
+        usage = usage_of(response.usage)
         self.tally.responses += 1
         self.tally.usage = self.tally.usage + usage
         details = response.status_details
@@ -286,20 +275,3 @@ def _ms(later: float | None, earlier: float | None) -> int:
     if later is None or earlier is None:
         return 0
     return max(0, round((later - earlier) * 1000))
-
-
-def _usage(usage: wire.UsageObject | None) -> out.Usage:
-    if usage is None:
-        return out.Usage()
-    given, made = usage.input_token_details, usage.output_token_details
-    return out.Usage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        input_text_tokens=given.text_tokens,
-        input_audio_tokens=given.audio_tokens,
-        input_image_tokens=given.image_tokens,
-        input_cached_tokens=given.cached_tokens,
-        output_text_tokens=made.text_tokens,
-        output_audio_tokens=made.audio_tokens,
-        output_reasoning_tokens=made.reasoning_tokens,
-    )

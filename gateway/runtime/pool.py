@@ -22,7 +22,8 @@ from gateway.core.errors import (
 )
 from gateway.core.events import LineSource
 from gateway.core.ids import ConnectionId, LeaseId, WaiterId
-from gateway.core.pool import PoolCore, PoolStats
+from gateway.core.pool import PoolCore
+from gateway.core.pool_limits import PoolStats
 from gateway.core.template import Template
 from gateway.runtime.ports import CallerGoneError, Dialer, DialTimes, PoolObserver, Upstream
 from gateway.runtime.tasks import TaskScope

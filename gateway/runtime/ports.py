@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from gateway.core.errors import Reason
 from gateway.core.events import CallerMessage, ClosedReason, Durability, Outgoing, Usage
-from gateway.core.pool import PoolStats
+from gateway.core.pool_limits import PoolStats
 from gateway.core.principal import Principal
 from gateway.core.template import LineClass
 

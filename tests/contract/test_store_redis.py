@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,11 @@ from gateway.store.options import RedisOptions
 from gateway.store.record import RecordUnreadableError
 from gateway.store.redis_store import DuplicateControlError, RedisStore
 from gateway.store.sealing_keys import DataKey, SealingKeys
+from tests.support.tools import tool, where
 
 KEY = SessionKey("acme", "s1")
 CANARY = "marzipan"
-REDIS = shutil.which("redis-server")
+REDIS = where("redis-server")
 
 
 def sealing_keys() -> SealingKeys:
@@ -89,9 +88,7 @@ async def log_of(raw: Redis, key: SessionKey) -> list[tuple[bytes, dict[bytes, b
 
 
 def test_redis_7_is_held_to_it_too() -> None:
-    if REDIS is None:
-        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        say("no redis-server here: apt-get install redis-server")
+    assert tool("redis-server")
 
 
 async def test_it_is_a_session_store(store: RedisStore) -> None:

@@ -19,7 +19,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from gateway.core.pool import PoolStats
+from gateway.core.pool_limits import PoolStats
 from gateway.telemetry.health import Health, LoopLag, Status
 from gateway.telemetry.logs import configure
 from gateway.telemetry.metrics import Metrics

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.core.errors import Reason
 from gateway.core.events import ClosedReason, Usage
-from gateway.core.pool import PoolStats
+from gateway.core.pool_limits import PoolStats
 from gateway.core.principal import Principal
 from gateway.core.session import SessionState
 from gateway.runtime.ports import DialTimes, SessionReport

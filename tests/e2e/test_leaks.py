@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from pathlib import Path
 
-import pytest
 from trunkline.v1 import control_pb2 as control
 from trunkline.v1 import session_pb2 as session
 
@@ -66,8 +65,6 @@ async def one(running: Running, rng: random.Random) -> None:
 
 
 @on_linux
-@pytest.mark.heavy
-@pytest.mark.timeout(120)
 async def test_two_hundred_sessions_leave_nothing_behind() -> None:
     rng = random.Random(20261122)
     pools = {"default": pool(floor=WARM, ceiling=12, wait_max_ms=10_000)}

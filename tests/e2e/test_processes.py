@@ -181,7 +181,7 @@ def _interrupted(short: Path, arguments: list[str], words: str) -> Process:
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("words", ["opening", "calls over warm lines"])
+@pytest.mark.parametrize("words", ["opening", "rehearsal"])
 def test_ctrl_c_during_a_demo_leaves_nothing_behind(words: str, short: Path) -> None:
     arguments = ["demo", "--calls", "2", "--output", str(short / "output")]
     process = _interrupted(short, arguments, words)

@@ -18,7 +18,8 @@ from gateway.core.backoff import BackoffOptions
 from gateway.core.effects import Close, Dial, Effect, Grant, Reject
 from gateway.core.errors import Reason
 from gateway.core.ids import ConnectionId, LeaseId, WaiterId
-from gateway.core.pool import LIFE_LEFT_MIN_RATIO, PoolCore, PoolLimits
+from gateway.core.pool import LIFE_LEFT_MIN_RATIO, PoolCore
+from gateway.core.pool_limits import PoolLimits
 
 # How often a machine is run, and how many steps one run has at most.
 RUNS: Final = {"ci": (1000, 60), "deep": (5000, 100)}

@@ -11,7 +11,7 @@ from typing import Any, Final
 import grpc
 
 from gateway.app import Gateway
-from gateway.core.pool import PoolStats
+from gateway.core.pool_limits import PoolStats
 from gateway.settings import Settings
 from gateway.simulator import Simulator, SimulatorOptions
 from tests.support.calls import Caller

@@ -11,7 +11,8 @@ from gateway.core.backoff import BackoffOptions
 from gateway.core.effects import Close, Dial, Effect, Grant, Reject
 from gateway.core.errors import Reason
 from gateway.core.ids import ConnectionId, LeaseId, WaiterId
-from gateway.core.pool import PoolCore, PoolLimits, PoolStats
+from gateway.core.pool import PoolCore
+from gateway.core.pool_limits import PoolLimits, PoolStats
 from gateway.core.transitions import IllegalTransitionError
 
 WAIT_SECONDS = 2.0

@@ -11,7 +11,8 @@ from gateway.core import events as out
 from gateway.core.errors import GatewayError
 from gateway.core.events import Outgoing
 from gateway.core.ids import LeaseId
-from gateway.core.pool import PoolCore, PoolLimits
+from gateway.core.pool import PoolCore
+from gateway.core.pool_limits import PoolLimits
 from gateway.core.template import LineClass, Template
 from gateway.runtime.directory import Directory
 from gateway.runtime.pool import WarmPool

@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from gateway.core.pool import PoolStats
+from gateway.core.pool_limits import PoolStats
 from gateway.core.session import SessionState
 from gateway.telemetry.metrics import CELLS_MAX, Metrics
 

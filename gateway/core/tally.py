@@ -1,0 +1,36 @@
+"""What one session has used: plain counts, read at its end and at scrape time."""
+
+from dataclasses import dataclass, field
+
+from gateway.core import events as out
+from gateway.core import realtime as wire
+
+
+@dataclass(slots=True)
+class Tally:
+    """Plain counts of one session; read at its end and at scrape time."""
+
+    audio_in_bytes: int = 0
+    audio_out_bytes: int = 0
+    frames_in: int = 0
+    frames_out: int = 0
+    responses: int = 0
+    usage: out.Usage = field(default_factory=out.Usage)
+
+
+def usage_of(usage: wire.UsageObject | None) -> out.Usage:
+    """Return the provider's counts in the contract's form; zeros where it gave none."""
+    if usage is None:
+        return out.Usage()
+    given, made = usage.input_token_details, usage.output_token_details
+    return out.Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        input_text_tokens=given.text_tokens,
+        input_audio_tokens=given.audio_tokens,
+        input_image_tokens=given.image_tokens,
+        input_cached_tokens=given.cached_tokens,
+        output_text_tokens=made.text_tokens,
+        output_audio_tokens=made.audio_tokens,
+        output_reasoning_tokens=made.reasoning_tokens,
+    )
