@@ -158,7 +158,7 @@ class Lanes:
         size_bytes = sum(len(entry.payload) for entry in self._backlog)
         if size_bytes <= options.backlog_max_bytes and len(self._backlog) <= options.backlog_max_entries:
             return
-        _log.warning("record_lost", session_id=self._key.session_id, entries=len(self._backlog))
+        _log.warning("record_lost", session_id=self._key.session_id)
         self._give_up()
         self.control(StateChanged(SessionState.ACTIVE, Durability.NONE, "store_lost"))
 
