@@ -84,7 +84,7 @@ class Lanes:
     def control(self, event: ControlEvent) -> None:
         """Send in order, after it is stored. `opened` and `interrupted` are stored but not held.
 
-        Nothing comes behind `closed`.
+        They take along what is held before them. Nothing comes behind `closed`.
         """
         if self._closed:
             return
@@ -94,8 +94,10 @@ class Lanes:
         payload = self._encode(outgoing)
         if self._stores:
             self._backlog.append(LogEntry(self._seq, payload))
-        is_held = self._stores and not isinstance(event, Opened | Interrupted)
-        if is_held or self._held:
+        if isinstance(event, Opened | Interrupted):  # no time to lose, and nothing may be overtaken
+            self._release(self._now(), self._seq, durable=False)
+            self._outbox.put(outgoing, len(payload))
+        elif self._stores:
             due = self._now() + self._options.hold_ms / 1000
             self._held.append(_Held(outgoing, len(payload), due))
             self._idle.clear()

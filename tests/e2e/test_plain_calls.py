@@ -237,7 +237,7 @@ async def test_a_session_ends_at_its_limit(asked: dict[str, int], reason: "event
 async def test_audio_alone_is_not_idleness() -> None:
     async def speak(line: Line) -> None:
         await line.hear()
-        for _ in range(14):
+        for _ in range(10):
             await line.say(AUDIO_DELTA)
             await asyncio.sleep(0.25)  # the pace of this speaker
         await line.say(b'{"type":"response.done","response":{"id":"r1","status":"completed"}}')
@@ -271,6 +271,8 @@ async def test_speech_over_an_answer_interrupts_it_and_says_what_was_sent() -> N
         caller = running.caller()
         await caller.open()
         await caller.say("Tell me about the history of the telephone")
+        # Nothing else is on its way through the store when the user cuts in.
+        await caller.until("item_done")
         await caller.answer_please()
         await caller.until("audio")
         await caller.speak(speech.questions()[0].pcm)

@@ -235,6 +235,8 @@ class PoolMachine(RuleBasedStateMachine):
         assert dialling <= (1 if self.failures else self.limits.dials_max), "too many dials"
         assert dialling + len(self.of(READY)) <= len(self.waiters) + self.limits.floor, "a needless dial"
         assert self.open_lines <= self.usable_ceiling, "a dial above what may be used"
+        if self.open_lines > self.limits.ceiling - self.limits.reserve:
+            assert dialling <= len(self.waiters), "the floor is filled from the reserve"
 
     def take_grant(self, grant: Grant) -> None:
         first, (asked_at, deadline) = next(iter(self.waiters.items()))
@@ -344,6 +346,9 @@ class PoolMachine(RuleBasedStateMachine):
     def the_next_deadline_is_never_in_the_past_and_misses_nothing(self) -> None:
         due = self.core.next_deadline(self.now)
         assert due is None or due > self.now
+        if due is not None:  # who asks later is told that it is due now
+            late = due + BEAT / 2
+            assert self.core.next_deadline(late) == late
         ends = [deadline for _, deadline in self.waiters.values()]
         ends += [self.ready_at[line] + self.age_max[line] for line in self.of(READY)]
         if ends:

@@ -14,6 +14,7 @@ from trunkline.v1 import session_pb2 as session
 from trunkline.v1 import session_pb2_grpc
 
 SECONDS: Final = 10.0
+HIDDEN: Final = "Internal error from Core"
 AUDIO_CHUNK_BYTES: Final = 4800
 _Detail = TypeVar("_Detail", bound=Message)
 
@@ -69,12 +70,29 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
     return refusal(error.code(), error.details(), error.trailing_metadata())
 
 
+def _status_of(call: Any) -> Refusal:
+    """Return the status of a call that has one."""
+    return refusal(*(_at_once(each()) for each in (call.code, call.details, call.trailing_metadata)))
+
+
+def _at_once(coroutine: Any) -> Any:
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("there is no status yet")
+
+
 class Caller:
     """One `Converse` call. Every await has a deadline; `seen` holds all that was read."""
 
     def __init__(self, channel: grpc.aio.Channel, token: str = "") -> None:
         metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._call = session_pb2_grpc.SessionServiceStub(channel).Converse(timeout=60, metadata=metadata)
+        # Not `read()`, which gives up what has arrived as soon as a write has failed.
+        self._responses = self._call.__aiter__()
+        self._noted: list[Refusal] = []
+        self._call.add_done_callback(self._note)
         self.seen: list[session.ConverseResponse] = []
 
     # Up.
@@ -116,10 +134,10 @@ class Caller:
         """Return the next message; None = the stream has ended, whatever its status."""
         async with asyncio.timeout(SECONDS):
             try:
-                message: Any = await self._call.read()
+                message: Any = await anext(self._responses, None)
             except grpc.aio.AioRpcError:
                 return None
-        if message is grpc.aio.EOF:
+        if message is None:
             return None
         received: session.ConverseResponse = message
         self.seen.append(received)
@@ -145,9 +163,19 @@ class Caller:
         return opened
 
     async def status(self) -> Refusal:
+        """Return the gateway's own status, which a failed write may have hidden (grpc/grpc#36066)."""
         async with asyncio.timeout(SECONDS):
-            code, text = await self._call.code(), await self._call.details()
-            return refusal(code, text, await self._call.trailing_metadata())
+            await self._call.code()
+            while (found := self._status()).text == HIDDEN:  # noqa: ASYNC110 nobody tells of the second
+                await asyncio.sleep(0.005)
+        return found
+
+    def _status(self) -> Refusal:
+        now = _status_of(self._call)
+        return self._noted[0] if self._noted and self._noted[0].text != HIDDEN else now
+
+    def _note(self, call: Any) -> None:
+        self._noted.append(_status_of(call))
 
     async def refused(self, **fields: Any) -> Refusal:
         """Send `open` and read to the end, which comes without `opened`."""

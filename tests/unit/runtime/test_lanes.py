@@ -237,10 +237,11 @@ async def test_an_interruption_does_not_overtake_what_is_held(bench: Bench) -> N
     bench.say()
     bench.lanes.control(INTERRUPTED)
     await turns(5)
-    assert bench.came == []
+    assert bench.numbers() == [1, 2], "it takes along what is held: an interruption cannot wait"
+    assert bench.durable() == [False, False]
     bench.store.may_store.set()
     await turns(10)
-    assert bench.numbers() == [1, 2]
+    assert bench.numbers() == bench.store.numbers() == [1, 2]
 
 
 async def test_an_interruption_does_not_overtake_what_is_just_being_stored(bench: Bench) -> None:
