@@ -153,7 +153,7 @@ def version() -> None:
 def main() -> None:
     """Run the command."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except typer.Exit as end:
         sys.exit(end.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -164,3 +164,5 @@ def main() -> None:
     except CommandError as error:
         print(f"trunkline: {error}", file=sys.stderr)
         sys.exit(2)
+    # Typer answers Ctrl-C inside a command with a code that it returns; it raises nothing.
+    sys.exit(code if isinstance(code, int) else 0)
