@@ -155,14 +155,28 @@ async def _far_away(address: str, seconds: float) -> AsyncIterator[str]:
     """Forward a port to `address`; the first answer of each connection takes `seconds`."""
     host, _, port = address.partition(":")
     entrance = free_port()
+    under_way: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        writers = under_way[task] = [writer]
         await asyncio.sleep(seconds)
         back_reader, back_writer = await asyncio.open_connection(host, int(port))
+        writers.append(back_writer)
         await asyncio.gather(_pipe(reader, back_writer), _pipe(back_reader, writer))
 
-    async with await asyncio.start_server(forward, host, entrance):
+    server = await asyncio.start_server(forward, host, entrance)
+    try:
         yield f"{host}:{entrance}"
+    finally:
+        # A gRPC channel lets go of its connection when it likes; the test does not wait for it.
+        server.close()
+        for writers in under_way.values():
+            for each in writers:
+                each.transport.abort()
+        if under_way:
+            await asyncio.wait(under_way, timeout=5.0)
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
