@@ -1,7 +1,8 @@
 """The contract's `SessionOverrides` → a merge patch on the provider's session object."""
 
 import json
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn, TypeVar
 
 from google.protobuf.message import Message
 from trunkline.v1 import control_pb2 as control
@@ -15,9 +16,10 @@ FORMATS: Final[dict[int, dict[str, Any]]] = {
     types.AUDIO_FORMAT_PCMU: {"type": "audio/pcmu"},
     types.AUDIO_FORMAT_PCMA: {"type": "audio/pcma"},
 }
+T = TypeVar("T")
 # No schema of the provider comes near it, and every later step may recurse so far.
 DEPTH_MAX: Final = 64
-MODALITIES: Final = {
+MODALITIES: Final[dict[int, list[str]]] = {
     control.OUTPUT_MODALITY_AUDIO: ["audio"],
     control.OUTPUT_MODALITY_TEXT: ["text"],
 }
@@ -30,7 +32,7 @@ def session_patch(overrides: control.SessionOverrides) -> dict[str, Any]:
         if overrides.HasField(name):
             patch[name] = getattr(overrides, name)
     if overrides.output_modality:
-        patch["output_modalities"] = MODALITIES[overrides.output_modality]
+        patch["output_modalities"] = known(MODALITIES, overrides.output_modality, "output_modality")
     if overrides.HasField("tools"):
         patch["tools"] = [_tool(tool) for tool in overrides.tools.tools]
     if overrides.HasField("tool_choice"):
@@ -41,6 +43,13 @@ def session_patch(overrides: control.SessionOverrides) -> dict[str, Any]:
     if named := {direction: fields for direction, fields in audio.items() if fields}:
         patch["audio"] = named
     return merge_raw(patch, overrides.session_json, "session_json")
+
+
+def known(table: Mapping[int, T], value: int, field: str) -> T:
+    """Look up an enum's value. Raises `CallerError`: a newer caller may know more of them than we do."""
+    if value not in table:
+        raise CallerError(Reason.OVERRIDE_REFUSED, f"{field}: unknown value {value}")
+    return table[value]
 
 
 def merge_raw(patch: dict[str, Any], text: str, field: str) -> dict[str, Any]:
@@ -55,7 +64,7 @@ def merge_raw(patch: dict[str, Any], text: str, field: str) -> dict[str, Any]:
 def parse_object(text: str, field: str, reason: Reason) -> dict[str, Any]:
     """Read a JSON object. Raises `CallerError` with `reason`; the text is not repeated."""
     try:
-        given = json.loads(text)
+        given = json.loads(text, parse_constant=_not_json)
         text.encode()
         json.dumps(given, ensure_ascii=False).encode()  # a lone surrogate has no encoding
     except (ValueError, RecursionError):
@@ -65,6 +74,11 @@ def parse_object(text: str, field: str, reason: Reason) -> dict[str, Any]:
     if _is_deeper(given, DEPTH_MAX):
         raise CallerError(reason, f"{field} is nested deeper than {DEPTH_MAX} levels")
     return given
+
+
+def _not_json(word: str) -> NoReturn:
+    """Refuse NaN and Infinity: they are Python's, and would go on as null, which takes away."""
+    raise ValueError(word)
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
@@ -84,7 +98,7 @@ def _with_nulls(merged: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]
 def _input(overrides: control.SessionOverrides) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if overrides.input_format:
-        fields["format"] = FORMATS[overrides.input_format]
+        fields["format"] = known(FORMATS, overrides.input_format, "input_format")
     if overrides.HasField("turn_detection"):
         fields["turn_detection"] = _turn_detection(overrides.turn_detection)
     if overrides.HasField("transcription"):
@@ -98,7 +112,7 @@ def _input(overrides: control.SessionOverrides) -> dict[str, Any]:
 def _output(overrides: control.SessionOverrides) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if overrides.output_format:
-        fields["format"] = FORMATS[overrides.output_format]
+        fields["format"] = known(FORMATS, overrides.output_format, "output_format")
     for name in ("voice", "speed"):
         if overrides.HasField(name):
             fields[name] = _short(getattr(overrides, name))

@@ -11,7 +11,7 @@ from trunkline.v1 import types_pb2 as types
 from gateway.core import events as out
 from gateway.core.errors import CallerError, Reason
 from gateway.core.realtime import CLIENT_EVENTS
-from gateway.rpc.overrides import MODALITIES, merge_raw, parse_object, session_patch
+from gateway.rpc.overrides import MODALITIES, known, merge_raw, parse_object, session_patch
 
 ROLES: Final = {
     control.ROLE_UNSPECIFIED: "user",
@@ -108,7 +108,7 @@ def _create_response(message: control.CreateResponse) -> Mapping[str, Any]:
     if message.HasField("instructions"):
         response["instructions"] = message.instructions
     if message.output_modality:
-        response["output_modalities"] = MODALITIES[message.output_modality]
+        response["output_modalities"] = known(MODALITIES, message.output_modality, "output_modality")
     if message.metadata:
         response["metadata"] = dict(message.metadata)
     if message.out_of_band:
@@ -148,6 +148,6 @@ def _update(patch: dict[str, Any]) -> Mapping[str, Any]:
 def _raw(text: str) -> Mapping[str, Any]:
     event = parse_object(text, "raw.json", Reason.INVALID_EVENT_JSON)
     kind = event.get("type")
-    if kind not in CLIENT_EVENTS:
+    if not isinstance(kind, str) or kind not in CLIENT_EVENTS:
         raise CallerError(Reason.INVALID_EVENT_JSON, f"raw.json has no known type; it is {json.dumps(kind)[:60]}")
     return event

@@ -21,7 +21,7 @@ from gateway.core.errors import (
     UpstreamError,
 )
 from gateway.core.events import LineSource
-from gateway.core.ids import ConnectionId, LeaseId, WaiterId
+from gateway.core.ids import ConnectionId, WaiterId
 from gateway.core.pool import PoolCore
 from gateway.core.pool_limits import PoolStats
 from gateway.core.template import Template
@@ -192,18 +192,12 @@ class WarmPool:
         self._perform(self._core.tick(self._now()))
 
     def _deliver(self, grant: Grant) -> None:
-        future = self._waiters.pop(grant.waiter_id)
-        if future.done():  # its caller was cancelled and has not run yet
-            lease_id: LeaseId = grant.lease_id
-            self._perform(self._core.release(lease_id, "holder_cancelled", self._now()))
-        else:
-            # The line goes along: it may be lost before the caller's task runs.
-            future.set_result((grant, self._lines[grant.connection_id]))
+        # The line goes along: it may be lost before the caller's task runs.
+        granted = (grant, self._lines[grant.connection_id])
+        self._waiters.pop(grant.waiter_id).set_result(granted)
 
     def _refuse(self, reject: Reject) -> None:
-        future = self._waiters.pop(reject.waiter_id)
-        if not future.done():
-            future.set_exception(self._refusal(reject))
+        self._waiters.pop(reject.waiter_id).set_exception(self._refusal(reject))
 
     def _refusal(self, reject: Reject) -> GatewayError:
         stats = self.stats()

@@ -2,7 +2,8 @@
 
 import string
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.redaction import SENTENCE_MAX, redact
@@ -11,8 +12,8 @@ from gateway.core.redaction import SENTENCE_MAX, redact
 BODY = st.text(string.ascii_uppercase + string.digits + "_-", min_size=8, max_size=40).filter(
     lambda body: body[0] in string.ascii_uppercase
 )
-PREFIX = st.sampled_from(("sk-", "sk-proj-", "ek_", "org-", "proj_", "sess_", "user-"))
-KEYS = st.builds(str.__add__, PREFIX, BODY)
+PREFIXES = ("sk-", "sk-proj-", "ek_", "org-", "proj_", "sess_", "user-")
+KEYS = st.builds(str.__add__, st.sampled_from(PREFIXES), BODY)
 OCTETS = st.lists(st.integers(0, 255), min_size=4, max_size=4)
 ADDRESSES = OCTETS.map(lambda octets: ".".join(map(str, octets)))
 URLS = st.builds("{}://{}.example/{}".format, st.sampled_from(("https", "wss", "http")), BODY, BODY)
@@ -31,6 +32,13 @@ def test_no_secret_comes_through(secret: str, head: str, before: str, after: str
     told = redact(f"{head}{before}{secret}{after}{tail}")
     assert secret.rsplit(maxsplit=1)[-1] not in told
     assert "[redacted]" in told
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@settings(max_examples=20)
+@given(body=BODY, before=BEFORE, after=AFTER)
+def test_no_kind_of_key_comes_through(prefix: str, body: str, before: str, after: str) -> None:
+    assert body not in redact(f"the key{before}{prefix}{body}{after}is wrong")
 
 
 @given(st.lists(SECRETS | WORDS, max_size=20).map(" ".join))

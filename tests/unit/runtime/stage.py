@@ -124,5 +124,6 @@ class Stage:
         assert self.directory.sessions() == []
         stats = self.pool.stats()
         assert (stats.leased, stats.waiting) == (0, 0)
+        assert self.pool._waiters == {}, "a waiter is remembered that is gone"
         held = [line for line in self.exchange.open_lines if not line.closes]
         assert len(held) == stats.ready
