@@ -6,7 +6,7 @@ The only file that knows everybody.
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -72,8 +72,7 @@ class Gateway:
             await stack.enter_async_context(LoopLag(self._metrics, health))
             store = await stack.enter_async_context(self._store())
             self._build_pools()
-            for pool in self.pools.values():
-                stack.push_async_callback(pool.stop)
+            stack.push_async_callback(_all_stopped, list(self.pools.values()))
             directory = Directory(self._session_parts(store), self._settings.limits.sessions_max)
             self._watch(directory)
             server = self._server(directory, store)
@@ -200,6 +199,8 @@ class Gateway:
 
 def authenticator(settings: Settings, *, insecure_dev: bool) -> Authenticator:
     """Return who decides about callers. Raises `SettingsError` when nobody would."""
+    if insecure_dev and settings.profile == "production":
+        raise SettingsError("--insecure-dev is not for production")
     if settings.callers:
         return StaticTokens(
             [
@@ -212,8 +213,6 @@ def authenticator(settings: Settings, *, insecure_dev: bool) -> Authenticator:
             "callers: nobody may call. Name at least one caller with a token, or start with "
             "--insecure-dev to let everybody on this machine in"
         )
-    if settings.profile == "production":
-        raise SettingsError("--insecure-dev is not for production")
     if not is_loopback(settings.grpc.address.rpartition(":")[0]):
         raise SettingsError(f"--insecure-dev serves loopback only, not {settings.grpc.address}")
     return InsecureDev()
@@ -227,6 +226,8 @@ def _holder(name: str, tenant: str, file: Path, rights: frozenset[Right]) -> Tok
         digest = b""
     if len(digest) != hashlib.sha256().digest_size:
         raise SettingsError(f"callers.{name}.token_sha256_file: {file} must hold 64 hex digits")
+    if digest == hashlib.sha256(b"").digest():
+        raise SettingsError(f"callers.{name}.token_sha256_file: {file} is the hash of an empty token")
     return TokenHolder(Principal(tenant, name, rights), digest)
 
 
@@ -315,6 +316,10 @@ async def _keep_running(valkey: EmbeddedValkey) -> None:
             await valkey.start()
         except GatewayError as error:
             _log.error("embedded_store_not_started", error=error.message)
+
+
+async def _all_stopped(pools: Sequence[WarmPool]) -> None:
+    await asyncio.gather(*(pool.stop() for pool in pools))
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

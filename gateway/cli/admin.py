@@ -9,6 +9,7 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from trunkline.v1.types_pb2 import SessionState
 from trunkline_client import AsyncClient, TrunklineError
 
@@ -82,6 +83,11 @@ def _session(session: Any) -> _Row:
     )
 
 
+def _shown(value: object) -> Text:
+    """Show what a caller has named, without letting it write into the terminal."""
+    return Text("".join(character if character.isprintable() else "?" for character in str(value)))
+
+
 def _seconds(milliseconds: int) -> str:
     return f"{milliseconds / 1000:.1f}"
 
@@ -106,7 +112,7 @@ def _show(answer: Message, columns: str, rows: Sequence[_Row], *, as_json: bool)
     for column in columns.split():
         table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(_shown(value) for value in row))
     # A pipe has no width; a name that is cut short would be of no use to a script.
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     console.print(table)

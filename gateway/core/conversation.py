@@ -18,6 +18,9 @@ from gateway.core.turns import TurnTaking
 HEARING_SECONDS: Final = 2.0
 # Silence sent after the caller's last sample, beyond what the server needs to end a turn.
 SILENCE_MARGIN_MS: Final = 300
+# Ids that begin so are the gateway's own; the provider allows so long ones.
+_OURS: Final = "tl-"
+EVENT_ID_MAX: Final = 512
 CONFIG_EVENT_ID: Final = "tl-config"
 _CONTROL_EVENT_ID: Final = "tl-control-"
 _OUR_EVENT_ID: Final = re.compile(rf"{_CONTROL_EVENT_ID}([0-9]{{1,20}})-[0-9]+")
@@ -48,6 +51,7 @@ class Conversation:
         self._requested: dict[str, None] = {}
         self._commits: dict[str, None] = {}
         self._answer_expected = False
+        self._last_done: _Answer | None = None
         self._turn_open = False
         self._speech_stopped_at: float | None = None
         self._unheard_bytes = 0
@@ -65,14 +69,26 @@ class Conversation:
     def stamp(self, event: Mapping[str, Any], cseq: int) -> dict[str, Any]:
         """Return a client event with an id by which a refusal finds its way back."""
         self._numbered += 1
-        event_id = str(event.get("event_id") or f"{_CONTROL_EVENT_ID}{cseq}-{self._numbered}")
-        kind = event.get("type")
-        if kind == "response.create":
-            self._requested[event_id] = None
-        elif kind == "input_audio_buffer.commit":
-            self._commits[event_id] = None
-            self._unheard_bytes = 0
+        event_id = event.get("event_id")
+        if not isinstance(event_id, str) or not self._is_free(event_id):
+            event_id = f"{_CONTROL_EVENT_ID}{cseq}-{self._numbered}"
+        match event.get("type"):
+            case "response.create":
+                self._requested[event_id] = None
+            case "input_audio_buffer.commit":
+                self._commits[event_id] = None
+                self._unheard_bytes = 0
+            case "input_audio_buffer.append":
+                audio = event.get("audio")
+                self.audio_sent(len(audio) * 3 // 4 if isinstance(audio, str) else 0)
+            case "input_audio_buffer.clear":
+                self._unheard_bytes, self._turn_open, self._hear_until = 0, False, 0.0
         return {**event, "event_id": event_id}
+
+    def _is_free(self, event_id: str) -> bool:
+        """Whether a caller's own id can stand for one request: neither ours nor under way already."""
+        taken = event_id in self._requested or event_id in self._commits
+        return 0 < len(event_id) <= EVENT_ID_MAX and not event_id.startswith(_OURS) and not taken
 
     def input_ended(self, now: float) -> bytes:
         """Record that no more input comes; return the silence that lets the server end the turn."""
@@ -105,7 +121,10 @@ class Conversation:
         data = event.audio()
         answer = self._answers.get(event.response_id)
         if answer is None:
-            answer = self._begin(event.response_id, now)
+            # Behind its end, an answer does not begin again: it would be due for ever.
+            late = self._last_done is not None and self._last_done.id == event.response_id
+            answer = self._last_done if late else self._begin(event.response_id, now)
+            assert answer is not None  # noqa: S101 for the reader of types
         if answer.first_audio_at is None:
             self._first_audio(answer, now)
         if answer.item_id != event.item_id:
@@ -177,6 +196,7 @@ class Conversation:
     def _response_done(self, event: wire.ResponseDoneEvent, now: float) -> Sequence[out.SessionEvent]:
         response = event.response
         answer = self._answers.pop(response.id, None) or _Answer(response.id, now, None)
+        self._last_done = answer
         usage = usage_of(response.usage)
         self.tally.responses += 1
         self.tally.usage = self.tally.usage + usage
@@ -263,7 +283,8 @@ _READERS: Final[dict[type[Any], Callable[[Conversation, Any, float], Sequence[ou
 
 
 def _limit(limit: Any) -> out.RateLimit:
-    return out.RateLimit(limit.name, limit.limit, limit.remaining, limit.reset_seconds)
+    # The contract's counts are not negative; a provider's may be, for a moment.
+    return out.RateLimit(limit.name, max(0, limit.limit), max(0, limit.remaining), limit.reset_seconds)
 
 
 def _cseq(event_id: str) -> int:

@@ -184,7 +184,7 @@ class AudioDelta(_Event, tag="response.output_audio.delta", frozen=True, gc=Fals
 
     def audio(self) -> bytes:
         """Return the audio bytes. Raises `ValueError` where it is not base64."""
-        return pybase64.b64decode(self.delta)
+        return pybase64.b64decode(self.delta, validate=True)
 
 
 class TextDeltaEvent(_Event, tag="response.output_text.delta", frozen=True, gc=False):

@@ -24,13 +24,13 @@ def usage_of(usage: wire.UsageObject | None) -> out.Usage:
         return out.Usage()
     given, made = usage.input_token_details, usage.output_token_details
     return out.Usage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        input_text_tokens=given.text_tokens,
-        input_audio_tokens=given.audio_tokens,
-        input_image_tokens=given.image_tokens,
-        input_cached_tokens=given.cached_tokens,
-        output_text_tokens=made.text_tokens,
-        output_audio_tokens=made.audio_tokens,
-        output_reasoning_tokens=made.reasoning_tokens,
+        input_tokens=max(0, usage.input_tokens),
+        output_tokens=max(0, usage.output_tokens),
+        input_text_tokens=max(0, given.text_tokens),
+        input_audio_tokens=max(0, given.audio_tokens),
+        input_image_tokens=max(0, given.image_tokens),
+        input_cached_tokens=max(0, given.cached_tokens),
+        output_text_tokens=max(0, made.text_tokens),
+        output_audio_tokens=max(0, made.audio_tokens),
+        output_reasoning_tokens=max(0, made.reasoning_tokens),
     )

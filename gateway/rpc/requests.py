@@ -22,7 +22,11 @@ ROLES: Final = {
 # Fields of `open` that later work serves; a caller that sets one is told so, not ignored.
 _UNSERVED_OPEN: Final = ("lease_token", "safety_identifier", "history", "greet", "idempotency_key")
 CORRELATION_MAX: Final = 128
+NAME_MAX: Final = 128
+# The provider's own limits for metadata.
 METADATA_MAX: Final = 16
+KEY_MAX: Final = 64
+VALUE_MAX: Final = 512
 
 
 def caller_message(request: session.ConverseRequest) -> out.CallerMessage | None:
@@ -48,8 +52,13 @@ def caller_message(request: session.ConverseRequest) -> out.CallerMessage | None
 def _open(message: session.Open) -> out.OpenRequest:
     if len(message.correlation_id) > CORRELATION_MAX:
         raise CallerError(Reason.INVALID_FRAME, f"correlation_id is over {CORRELATION_MAX} long")
+    if len(message.template) > NAME_MAX:
+        raise CallerError(Reason.INVALID_FRAME, f"template is over {NAME_MAX} long")
     if len(message.metadata) > METADATA_MAX:
         raise CallerError(Reason.INVALID_FRAME, f"metadata has over {METADATA_MAX} entries")
+    if any(len(key) > KEY_MAX or len(value) > VALUE_MAX for key, value in message.metadata.items()):
+        text = f"a metadata key is over {KEY_MAX} or a value over {VALUE_MAX} long"
+        raise CallerError(Reason.INVALID_FRAME, text)
     unserved = [name for name in _UNSERVED_OPEN if _is_set(message, name)]
     if types.FEATURE_RESUMABLE in message.features:
         unserved.append("features: FEATURE_RESUMABLE")

@@ -120,7 +120,7 @@ class GrpcServer:
 
 def _tls_words(files: TlsFiles | None, error: OSError) -> str:
     if files is None or isinstance(error, ssl.SSLError):
-        return "grpc.tls: cert_file and key_file are not a certificate with its key (PEM)"
+        return "grpc.tls: the files are not a certificate with its key, or no authority (PEM)"
     return f"grpc.tls: {error.filename or files.cert_file} cannot be read: {error.strerror}"
 
 
@@ -165,7 +165,11 @@ class _Certificates:
     def _read(self) -> "grpc.ServerCertificateConfiguration":
         files = self._files
         # gRPC takes anything and then refuses every handshake; this refuses what is no pair at once.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.cert_file, files.key_file)
+        check = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # Without the empty password an encrypted key would ask for one on the terminal.
+        check.load_cert_chain(files.cert_file, files.key_file, password=lambda: "")
+        if files.client_ca_file is not None:
+            check.load_verify_locations(cafile=files.client_ca_file)
         pair = (files.key_file.read_bytes(), files.cert_file.read_bytes())
         authority = files.client_ca_file.read_bytes() if files.client_ca_file else None
         return grpc.ssl_server_certificate_configuration([pair], authority)

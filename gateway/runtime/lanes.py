@@ -69,6 +69,8 @@ class Lanes:
         self._seq = 0
         self._held: deque[_Held] = deque()
         self._backlog: list[LogEntry] = []
+        # The append under way and the last number in it: the hold bounds events, not the store.
+        self._append: tuple[asyncio.Future[None], int] | None = None
         # Once a number is lost, no later one can be stored: the rest of the session goes without.
         self._stores = True
         self._closed = False
@@ -111,39 +113,55 @@ class Lanes:
 
     async def run(self) -> None:
         """Store and release what comes, until cancelled. Raises `StoreError` SUPERSEDED."""
-        while True:
-            if not self._held:
-                await self._stirred.wait()
-            self._stirred.clear()
-            try:
+        try:
+            while True:
+                if not self._held:
+                    await self._stirred.wait()
+                self._stirred.clear()
                 await self._store_backlog()
-            except StoreError:
-                self._held.clear()  # they are a newer owner's to tell
-                self._give_up()
-                raise
-            self._release(self._now(), 0, durable=False)
+                self._release(self._now(), 0, durable=False)
+        except StoreError:
+            self._held.clear()  # they are a newer owner's to tell
+            self._give_up()
+            raise
+        finally:
+            if self._append is not None:
+                self._append[0].cancel()
 
     async def _store_backlog(self) -> None:
-        """Try to store all that is not stored; what fails is tried again with the next."""
-        entries = tuple(self._backlog)
-        if not entries:
+        """Have the backlog stored, waiting for it no longer than an event may be held."""
+        if not self._backlog:
             return
         now = self._now()
         due = self._held[0].due if self._held else now + self._options.hold_ms / 1000
-        try:
-            async with asyncio.timeout_at(due):
-                await self._store.append(self._key, self._epoch, entries)
-        except TimeoutError:
+        storing, to_seq = self._append = self._append or self._begin_append()
+        await asyncio.wait({storing}, timeout=max(0.0, due - now))
+        if storing.done():
+            self._append = None
+            self._take_answer(storing, to_seq)
+        else:  # the store has a deadline of its own; what comes meanwhile goes with the next append
+            storing.add_done_callback(lambda _: self._stirred.set())
             self._bound_backlog()
-            return
+
+    def _begin_append(self) -> tuple[asyncio.Future[None], int]:
+        entries = tuple(self._backlog)
+        storing = asyncio.ensure_future(self._store.append(self._key, self._epoch, entries))
+        return storing, entries[-1].seq
+
+    def _take_answer(self, storing: asyncio.Future[None], to_seq: int) -> None:
+        """Release what an append covered. What could not be stored is tried again with the next event."""
+        try:
+            storing.result()
         except StoreError as error:
             if error.reason is Reason.SUPERSEDED:
                 raise
-            self._release(now, entries[-1].seq, durable=False)
+            self._release(self._now(), to_seq, durable=False)
             self._bound_backlog()
             return
-        del self._backlog[: len(entries)]
-        self._release(now, entries[-1].seq, durable=True)
+        self._backlog = [entry for entry in self._backlog if entry.seq > to_seq]
+        self._release(self._now(), to_seq, durable=True)
+        if self._backlog:
+            self._stirred.set()
 
     def _release(self, now: float, to_seq: int, *, durable: bool) -> None:
         """Send the held events up to a number, and those that are due."""

@@ -75,6 +75,7 @@ class WarmPool:
         self._waiters: dict[WaiterId, asyncio.Future[_Granted]] = {}
         self._waiter_ids = count(1)
         self._tasks = TaskScope(f"pool:{template.name}")
+        self._dials: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         # Acquires by result since the start.
         self.acquires: Counter[str] = Counter()
@@ -93,6 +94,8 @@ class WarmPool:
     async def stop(self) -> None:
         """Close every line; leases must have ended before. Bounded in time."""
         self.drain()
+        for dial in self._dials:  # nobody wants them any more
+            dial.cancel()
         await self._tasks.wait(STOP_SECONDS)
         await self._tasks.cancel(STOP_SECONDS)
         if self._timer is not None:
@@ -120,8 +123,8 @@ class WarmPool:
             yield line
         finally:
             line.end()
-            self._observer.lease_ended(self.template.name, self._now() - line.granted_at)
             self._perform(self._core.release(grant.lease_id, "lease_ended", self._now()))
+            self._observer.lease_ended(self.template.name, self._now() - line.granted_at)
 
     async def _acquire(self, wait_seconds: float, abandoned: "asyncio.Future[Any]") -> _Granted:
         now = self._now()
@@ -171,7 +174,9 @@ class WarmPool:
         for effect in effects:
             match effect:
                 case Dial():
-                    self._tasks.spawn(self._dial(effect.connection_id), "dial")
+                    dial = self._tasks.spawn(self._dial(effect.connection_id), "dial")
+                    self._dials.add(dial)
+                    dial.add_done_callback(self._dials.discard)
                 case Grant():
                     self._deliver(effect)
                 case Reject():
@@ -244,10 +249,12 @@ class WarmPool:
 
     async def _close(self, close: Close) -> None:
         upstream = self._lines.pop(close.connection_id, None)
-        if upstream is not None:
-            await upstream.close()
-            self._observer.connection_closed(self.template.name, close.reason)
-        self._perform(self._core.close_finished(close.connection_id, self._now()))
+        try:
+            if upstream is not None:
+                await upstream.close()
+                self._observer.connection_closed(self.template.name, close.reason)
+        finally:  # a place under the ceiling must come back, whatever went wrong
+            self._perform(self._core.close_finished(close.connection_id, self._now()))
 
     @staticmethod
     def _now() -> float:

@@ -108,16 +108,17 @@ class Relay:
             self.stirred_at = moment = now()
             try:
                 event = decode(frame)
-                if type(event) is AudioDelta:
-                    lanes.live(conversation.audio(event, moment))
-                elif event is None:
-                    self._tell_raw(frame)
-                else:
-                    self._tell(conversation.receive(event, moment))
+                audio = conversation.audio(event, moment) if type(event) is AudioDelta else None
             except ValueError:
                 # No log of the frame: it may hold words.
-                text = "the provider sent a message that is not JSON"
+                text = "the provider sent a message that is not JSON, or audio that is not base64"
                 raise UpstreamClosedError(Reason.UPSTREAM_CLOSED, text) from None
+            if audio is not None:
+                lanes.live(audio)
+            elif event is None:
+                self._tell_raw(frame)
+            else:
+                self._tell(conversation.receive(event, moment))
             if timed:
                 self._observer.relayed("down", perf_counter() - timed)
 

@@ -154,9 +154,12 @@ class LiveSession:
             uplink = self._guard(lambda: self._uplink(relay, configured))
             children.append(group.create_task(uplink))
             ending = await self._ended
-            await self._farewell(ending, lanes, outbox)
+            told = await self._farewell(ending, lanes, outbox)
             for child in children:
                 child.cancel()
+        if not told and ending.reason is out.ClosedReason.BYE and not self._left.is_set():
+            error = CallerError(Reason.SLOW_CALLER, "the last messages were not read")
+            ending = Ending(out.ClosedReason.SLOW_CALLER, error)
         if self._left.is_set() and ending.error is None:
             ending = GONE  # its last read looked like a polite half-close
         return ending
@@ -235,32 +238,49 @@ class LiveSession:
                 text = f"a message has waited {options.send_max_seconds:.0f} s to be read"
                 raise CallerError(Reason.SLOW_CALLER, text)
 
-    async def _farewell(self, ending: Ending, lanes: Lanes, outbox: Outbox) -> None:
-        """Take leave: tell the caller why, where there still is one, within bounds."""
-        for event in _steps_to_the_end(ending):
+    async def _farewell(self, ending: Ending, lanes: Lanes, outbox: Outbox) -> bool:
+        """Take leave: tell the caller why, where there still is one; return whether it has gone out."""
+        for event in ending.steps():
             self._step(event)
         if ending.caller_gone:
-            return
+            return False
         if ending.reason in (out.ClosedReason.BYE_NOW, out.ClosedReason.SLOW_CALLER):
             outbox.flush_audio()
         error = None
         if ending.error is not None:
             error = out.ErrorEvent(ending.error.reason, ending.error.message)
         duration_ms = round((self._now() - self.started_at) * 1000)
-        lanes.control(out.Closed(ending.reason, self.conversation.tally.usage, duration_ms, error))
-        words, left = asyncio.ensure_future(self._last_words(lanes, outbox)), asyncio.ensure_future(self._left.wait())
+        try:
+            lanes.control(out.Closed(ending.reason, self.conversation.tally.usage, duration_ms, error))
+        except CallerError as full:  # so much waits that not even this finds room
+            _log.warning("closed_not_told", session_id=self.id, reason=full.reason)
+            return False
+        patient = ending.reason is out.ClosedReason.BYE
+        words = asyncio.ensure_future(self._last_words(lanes, outbox, patient=patient))
+        left = asyncio.ensure_future(self._left.wait())
         await asyncio.wait({words, left}, return_when=asyncio.FIRST_COMPLETED)
+        told = words.done() and words.result()
         for task in (words, left):
             task.cancel()
+        return told
 
-    async def _last_words(self, lanes: Lanes, outbox: Outbox) -> None:
-        seconds = self._parts.options.farewell_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                await lanes.settled()
-                await outbox.emptied()
-        except TimeoutError:
-            _log.warning("last_words_not_read", session_id=self.id, seconds=seconds)
+    async def _last_words(self, lanes: Lanes, outbox: Outbox, *, patient: bool) -> bool:
+        """Let what is left go out. After a `bye` the caller gets all of it, for as long as it reads on."""
+        options = self._parts.options
+        step_seconds = options.send_max_seconds if patient else options.farewell_seconds
+        ends_at = self._now() + (options.delivery_max_seconds if patient else options.farewell_seconds)
+        before = -1
+        while len(outbox) != before and self._now() < ends_at:
+            before = len(outbox)
+            try:
+                async with asyncio.timeout_at(min(ends_at, self._now() + step_seconds)):
+                    await lanes.settled()
+                    await outbox.emptied()
+                    return True
+            except TimeoutError:
+                continue
+        _log.warning("last_words_not_read", session_id=self.id)
+        return False
 
     # Words and numbers.
 
@@ -270,12 +290,3 @@ class LiveSession:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-def _steps_to_the_end(ending: Ending) -> tuple[SessionEvent, ...]:
-    """The way through the machine of a session that is neither resumable nor recovered."""
-    if isinstance(ending.error, UpstreamError):
-        return (SessionEvent.UPSTREAM_LOST, SessionEvent.GAVE_UP)
-    if ending.caller_gone:
-        return (SessionEvent.CALLER_LOST, SessionEvent.WINDOW_ELAPSED, SessionEvent.UPSTREAM_CLOSED)
-    return (SessionEvent.CLOSE_REQUESTED, SessionEvent.UPSTREAM_CLOSED)

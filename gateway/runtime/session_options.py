@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from gateway.core.errors import CallerError, GatewayError, Reason, StoreError, UpstreamError
 from gateway.core.events import ClosedReason, Outgoing
+from gateway.core.session import SessionEvent
 from gateway.runtime.lanes import LaneOptions
 from gateway.runtime.outbox import OutboxOptions
 from gateway.runtime.pool import WarmPool
@@ -26,7 +27,9 @@ class SessionOptions:
     finish_max_seconds: float = 30.0
     # How long one message, up or down, may be under way.
     send_max_seconds: float = 30.0
-    # How long the last words may take to reach the caller.
+    # How long a caller that reads on may take to read what is left after its `bye`.
+    delivery_max_seconds: float = 120.0
+    # How long the last words may take to reach the caller at any other end.
     farewell_seconds: float = 2.0
     lanes: LaneOptions = field(default_factory=LaneOptions)
 
@@ -51,6 +54,14 @@ class Ending:
     reason: ClosedReason
     error: GatewayError | None = None
     caller_gone: bool = False
+
+    def steps(self) -> tuple[SessionEvent, ...]:
+        """The way through the machine of a session that is neither resumable nor recovered."""
+        if isinstance(self.error, UpstreamError):
+            return (SessionEvent.UPSTREAM_LOST, SessionEvent.GAVE_UP)
+        if self.caller_gone:
+            return (SessionEvent.CALLER_LOST, SessionEvent.WINDOW_ELAPSED, SessionEvent.UPSTREAM_CLOSED)
+        return (SessionEvent.CLOSE_REQUESTED, SessionEvent.UPSTREAM_CLOSED)
 
     @classmethod
     def of(cls, error: GatewayError) -> "Ending":

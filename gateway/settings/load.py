@@ -4,10 +4,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_settings import SettingsError as SourceError
 
 from gateway.settings.whole import ENV_PREFIX, Settings
 
@@ -29,6 +30,8 @@ def load(file: Path | None) -> Settings:
     _check_variables(os.environ)
     try:
         return Settings(**content)
+    except SourceError as error:  # a variable that should hold JSON
+        raise SettingsError(f"the environment cannot be read: {error}") from None
     except ValidationError as error:
         lines = [f"  {_path(each['loc'])}{_words(each['msg'])}" for each in error.errors()]
         raise SettingsError("the configuration cannot be used:\n" + "\n".join(lines)) from None
@@ -70,7 +73,7 @@ def _names_setting(name: str) -> bool:
     section = field.annotation
     if len(path) > 1 and isinstance(section, type) and issubclass(section, BaseModel):
         return path[1] in section.model_fields
-    return True
+    return len(path) == 1 or get_origin(section) in (dict, list)
 
 
 def _words(message: str) -> str:

@@ -3,12 +3,16 @@
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.core.principal import Right
 
+# What may stand in a header: no blank, no line end.
+HEADER_WORD: Final = r"^[\x21-\x7e]+$"
+# The longest that the contract's 32-bit counts and a day's work need.
+LIFE_MAX_SECONDS: Final = 86_400
 PORT_MAX: Final = 65_535
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 
@@ -122,14 +126,21 @@ class AccountSettings(_Section):
     """Whose key is used at the provider."""
 
     key_file: Path | None = Field(None, description="the API key; null in development = OPENAI_API_KEY")
-    organization: str | None = Field(None, description="sent as OpenAI-Organization")
-    project: str | None = Field(None, description="sent as OpenAI-Project")
+    organization: str | None = Field(None, pattern=HEADER_WORD, description="sent as OpenAI-Organization")
+    project: str | None = Field(None, pattern=HEADER_WORD, description="sent as OpenAI-Project")
     connections_max: int = Field(100, ge=1, description="the provider's limit for the account")
     dials_per_second: float = Field(5, gt=0, description="how often lines may be opened; no effect yet")
     dials_burst: int = Field(10, ge=1, description="and how many at once; no effect yet")
     safety: Literal["none", "tenant", "end_user"] = Field(
         "none", description="which safety identifier a line carries; only none is served yet"
     )
+
+
+def _port_is_valid(parts: SplitResult) -> bool:
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
 
 
 class TargetSettings(_Section):
@@ -142,8 +153,9 @@ class TargetSettings(_Section):
     @model_validator(mode="after")
     def _safe(self) -> "TargetSettings":
         parts = urlsplit(self.url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.username:
-            raise ValueError(f"url must be a wss:// address without a user name, not {self.url!r}")
+        extra = "@" in parts.netloc or parts.query or parts.fragment
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or extra or not _port_is_valid(parts):
+            raise ValueError("url must be wss://HOST[:PORT]/PATH, without a user, a query or a fragment")
         if parts.scheme == "ws" and not is_loopback(parts.hostname):
             raise ValueError("url may be ws:// on loopback only: the key would travel in the clear")
         return self
@@ -238,8 +250,8 @@ class LimitSettings(_Section):
     """The bounds of sessions."""
 
     message_max_bytes: int = Field(262_144, ge=4096, le=4 << 20, description="from a caller")
-    session_life_max_seconds: int = Field(7200, ge=1, description="a session's longest life")
-    session_idle_max_seconds: int = Field(300, ge=1, description="without input and output")
-    heartbeat_ms: int = Field(1000, ge=100, description="silence before an ack travels alone")
+    session_life_max_seconds: int = Field(7200, ge=1, le=LIFE_MAX_SECONDS, description="a session's longest life")
+    session_idle_max_seconds: int = Field(300, ge=1, le=LIFE_MAX_SECONDS, description="without input and output")
+    heartbeat_ms: int = Field(1000, ge=100, le=60_000, description="silence before an ack travels alone")
     drain_seconds: float = Field(45, ge=0, description="how long sessions may finish at a stop")
     sessions_max: int = Field(1000, ge=1, description="sessions in one process")

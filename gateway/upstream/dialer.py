@@ -123,10 +123,14 @@ class RealtimeDialer:
         with _timed(times, "updated"):
             await connection.send(wire.session_update(session, _CONFIG_EVENT_ID), text=True)
             await _expect(connection, wire.SessionUpdatedEvent)
-        expires_at = created.session.expires_at
-        # The provider's deadline is on the wall clock; what is left of it is not.
-        life_seconds = None if expires_at is None else max(0.0, expires_at - time.time())
-        return RealtimeConnection(connection, created.session.id, life_seconds)
+        return RealtimeConnection(connection, created.session.id, _life(created.session.expires_at))
+
+
+def _life(expires_at: float | None) -> float | None:
+    """How long a new session has to live, in seconds; the provider's deadline is on the wall clock."""
+    left = None if expires_at is None else expires_at - time.time()
+    # A session that is new and has ended already: our clock is wrong, not the session.
+    return left if left is not None and left > 0 else None
 
 
 async def _expect(connection: ClientConnection, wanted: type[Any]) -> Any:

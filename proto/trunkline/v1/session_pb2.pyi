@@ -428,7 +428,7 @@ class Open(_message.Message):
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Up to 16 marks that are kept with the session."""
+        """Up to 16 marks that are kept with the session; keys up to 64 characters, values up to 512."""
 
     @_builtins.property
     def greet(self) -> Global___Greet:

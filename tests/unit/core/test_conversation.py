@@ -659,3 +659,57 @@ def test_turn_taking_follows_the_configuration_in_force() -> None:
     told.committed()
     assert not told.due
     assert [told.audio(160).position, told.audio(160).position] == [0, 160]
+
+
+# What a caller may send in raw form, and what a provider may get wrong.
+
+
+def test_audio_in_raw_form_counts_like_audio() -> None:
+    told = Told()
+    told.says("input_audio_buffer.append", audio=base64.b64encode(bytes(480)).decode())
+    assert told.conversation.tally.audio_in_bytes == 480
+    assert told.conversation.input_ended(told.now), "it was not heard yet: silence must follow"
+
+
+def test_audio_that_was_cleared_is_not_due() -> None:
+    told = Told()
+    told.conversation.audio_sent(480)
+    told.speech("started")
+    told.says("input_audio_buffer.clear")
+    assert not told.due
+    assert told.conversation.input_ended(told.now) == b""
+
+
+def test_audio_behind_the_end_of_its_answer_is_told_and_makes_nothing_due() -> None:
+    told = Told()
+    told.created()
+    told.audio(480)
+    told.done()
+    assert told.audio(480).position == 240
+    assert not told.due
+    assert out.Interrupted not in kinds(told.speech("started"))
+
+
+@pytest.mark.parametrize("own", ["tl-config", "tl-control-1-1", "x" * 513, "", 5, None])
+def test_an_id_that_cannot_be_a_callers_is_replaced(own: object) -> None:
+    sent = Told().says("response.create", cseq=3, event_id=own)
+    assert sent["event_id"] == "tl-control-3-1"
+
+
+def test_two_requests_with_one_id_are_two() -> None:
+    told = Told()
+    assert told.says("response.create", event_id="mine")["event_id"] == "mine"
+    assert told.says("response.create", event_id="mine")["event_id"] != "mine"
+    told.created("a")
+    told.done("a")
+    assert told.due
+
+
+def test_counts_that_a_contract_cannot_carry_are_none() -> None:
+    told = Told()
+    told.created()
+    done = told.done(usage={"input_tokens": -1, "output_tokens": 2})
+    assert (done.usage.input_tokens, done.usage.output_tokens) == (0, 2)
+    (limits,) = told.hears("rate_limits.updated", rate_limits=[{"name": "tokens", "limit": 5, "remaining": -5}])
+    assert isinstance(limits, out.RateLimits)
+    assert limits.limits[0].remaining == 0

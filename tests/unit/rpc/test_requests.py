@@ -77,6 +77,21 @@ def test_fields_that_are_not_served_are_named_and_not_ignored() -> None:
     assert set(message.unserved) == {"lease_token", "greet", "features: FEATURE_RESUMABLE"}
 
 
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"template": "t" * 129},
+        {"correlation_id": "c" * 129},
+        {"metadata": {"k" * 65: "v"}},
+        {"metadata": {"k": "v" * 513}},
+        {"metadata": {str(number): "v" for number in range(17)}},
+    ],
+    ids=["template", "correlation", "key", "value", "number"],
+)
+def test_what_is_shown_to_operators_is_bounded(what: dict[str, Any]) -> None:
+    assert refusal(opened(**what)) is Reason.INVALID_FRAME
+
+
 def test_only_fields_that_are_present_are_in_the_patch() -> None:
     assert patch() == {}
     assert patch(instructions="") == {"instructions": ""}

@@ -133,9 +133,28 @@ async def test_what_could_not_be_stored_is_stored_with_the_next(bench: Bench) ->
     bench.store.may_store.set()
     bench.say()
     await turns(10)
-    assert bench.store.appends[-1] == (1, 2)
     assert bench.store.numbers() == [1, 2]
     assert bench.durable() == [False, True]
+
+
+async def test_a_store_that_is_slower_than_the_hold_still_stores(bench: Bench) -> None:
+    """The hold bounds what a caller waits for, not what the store may take: nothing is sent twice."""
+    for _ in range(20):
+        bench.store.may_store.clear()
+        bench.say()
+        await asyncio.sleep(HOLD_SECONDS + 0.05)
+        bench.store.may_store.set()
+        await turns(10)
+    assert bench.store.numbers() == list(range(1, 21))
+    assert sum(map(len, bench.store.appends)) == 20
+    assert bench.durable() == [False] * 20
+
+
+async def test_a_refused_append_is_not_repeated_before_the_next_event(bench: Bench) -> None:
+    bench.store.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
+    bench.say()
+    await asyncio.sleep(10.0)
+    assert len(bench.store.appends) <= 1
 
 
 async def test_a_store_that_refuses_holds_nobody(bench: Bench) -> None:

@@ -511,6 +511,58 @@ async def test_closed_is_the_last_word_though_the_line_speaks_on(stage: Stage, *
     assert caller.kinds().count(out.Closed) == 1
 
 
+class Listener(Caller):
+    """A caller that takes a piece of speech only when it has played the last one."""
+
+    async def write(self, outgoing: out.Outgoing) -> None:
+        if isinstance(outgoing.event, out.OutputAudio):
+            await asyncio.sleep(0.5)
+        await super().write(outgoing)
+
+
+async def test_a_caller_that_reads_at_the_pace_of_speech_hears_the_answer_out(stage: Stage) -> None:
+    await stage.warm()
+    caller = Listener()
+    caller.say(out.OpenRequest())
+    call = stage.serve(caller)
+    await caller.until(out.Opened)
+    stage.line.tell("response.created", response={"id": "r"})
+    for _ in range(40):
+        speak(stage.line)
+    stage.line.tell("response.done", response={"id": "r", "status": "completed"})
+    caller.say(out.Bye())
+    assert await ended(stage, call) is None
+    assert caller.kinds().count(out.OutputAudio) == 40
+    assert closed(caller).reason is stage.observer.reports[0].reason is out.ClosedReason.BYE
+
+
+async def test_a_caller_that_stops_reading_after_its_bye_is_told_why_by_the_status(stage: Stage) -> None:
+    await stage.warm()
+    caller, call = await stage.opened()
+    caller.may_write.clear()
+    speak(stage.line)
+    caller.say(out.Bye())
+    began = now()
+    error = await ended(stage, call)
+    assert error is not None
+    assert error.reason is Reason.SLOW_CALLER
+    assert now() - began <= 65.0
+
+
+async def test_an_end_that_finds_no_room_keeps_its_name(stage: Stage) -> None:
+    await stage.warm()
+    caller, call = await stage.opened()
+    stage.store.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
+    caller.may_write.clear()
+    for _ in range(40):
+        stage.line.tell("response.mcp_call.in_progress", padding="x" * (1 << 20))
+        await turns(2)
+    error = await ended(stage, call)
+    assert error is not None
+    assert error.reason is Reason.SLOW_CALLER
+    assert stage.observer.reports[0].reason is out.ClosedReason.SLOW_CALLER
+
+
 async def test_an_end_is_not_delayed_by_a_line_that_speaks_on(stage: Stage) -> None:
     await stage.warm()
     caller, call = await stage.opened()

@@ -1,0 +1,67 @@
+"""What a configuration may not say, each with a sentence that names the place and shows no secret."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.app import authenticator
+from gateway.settings import Settings, SettingsError, load
+
+
+def refused(tmp_path: Path, content: dict[str, Any]) -> str:
+    file = tmp_path / "trunkline.yaml"
+    file.write_text(yaml.safe_dump(content), "utf-8")
+    with pytest.raises(SettingsError) as told:
+        load(file)
+    return str(told.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "wss://user:s3cret@example.com/v1/realtime",
+        "wss://:s3cret@example.com/v1/realtime",
+        "wss://example.com:99999/v1/realtime",
+        "wss://example.com/v1/realtime?key=s3cret",
+        "wss://example.com/v1/realtime#s3cret",
+        "https://example.com/v1/realtime",
+        "ws://example.com/v1/realtime",
+        "wss:///v1/realtime",
+    ],
+)
+def test_an_address_that_is_more_or_less_than_one_is_refused_unseen(url: str, tmp_path: Path) -> None:
+    words = refused(tmp_path, {"targets": {"openai": {"url": url}}})
+    assert "targets.openai" in words
+    assert "s3cret" not in words
+
+
+@pytest.mark.parametrize("field", ["organization", "project"])
+@pytest.mark.parametrize("value", ["org\r\nX-Evil: 1", "org 1", ""])
+def test_what_cannot_stand_in_a_header_is_refused(field: str, value: str, tmp_path: Path) -> None:
+    assert f"accounts.main.{field}" in refused(tmp_path, {"accounts": {"main": {field: value}}})
+
+
+@pytest.mark.parametrize("name", ["session_life_max_seconds", "session_idle_max_seconds", "heartbeat_ms"])
+def test_a_limit_that_the_contract_cannot_carry_is_refused(name: str, tmp_path: Path) -> None:
+    assert f"limits.{name}" in refused(tmp_path, {"limits": {name: 10**10}})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("TRUNKLINE_PROFILE__X", "production"), ("TRUNKLINE_CALLERS", "[{"), ("TRUNKLINE_NONESUCH", "1")],
+)
+def test_a_variable_that_would_do_nothing_is_refused(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError):
+        load(None)
+
+
+def test_a_caller_without_a_token_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "hash"
+    file.write_text(hashlib.sha256(b"").hexdigest(), "ascii")
+    settings = Settings(callers=[{"name": "n", "tenant": "t", "token_sha256_file": str(file)}])
+    with pytest.raises(SettingsError, match="empty token"):
+        authenticator(settings, insecure_dev=False)
