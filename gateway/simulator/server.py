@@ -17,6 +17,7 @@ _MESSAGE_MAX_BYTES: Final = 32 * 1024 * 1024
 _CLOSED_KEPT: Final = 1_000
 _STOP_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 0.5
+_CALLER_GONE: Final = 499
 _BETA_CLOSE_CODE: Final = 4000
 _BETA_REASON: Final = "invalid_request_error.beta_api_shape_disabled"
 _KEY_SUBPROTOCOL: Final = "openai-insecure-api-key."
@@ -108,7 +109,10 @@ class Simulator:
             autoclose=False,
             timeout=_CLOSE_SECONDS,
         )
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionResetError:  # it hung up during the delay; nobody reads the answer
+            return web.Response(status=_CALLER_GONE)
         if "realtime=v1" in request.headers.get("OpenAI-Beta", ""):
             await socket.close(code=_BETA_CLOSE_CODE, message=_BETA_REASON.encode())
             return socket
