@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, Protocol
 
 from gateway.core.errors import Reason
@@ -61,6 +62,34 @@ class Dialer(Protocol):
 
     async def dial(self, line: LineClass, session: dict[str, Any], times: DialTimes) -> Upstream:
         """Open a line and apply `session`; returns after it was confirmed. Raises `DialError`."""
+
+
+class SlotKind(Enum):
+    """What a place at an account is used for."""
+
+    # A caller holds the line, or waits for it.
+    LEASED = auto()
+    # The line stands ready; its place can be called back for somebody who waits.
+    WARM = auto()
+    # Kept for the rotation and the recovery of running sessions.
+    SPARE = auto()
+
+
+class Slots(Protocol):
+    """The places and the dial rate of each account, shared by all gateways."""
+
+    async def acquire(self, account: str, kind: SlotKind) -> float:
+        """Take a place and a turn to dial; return how long to wait before dialling, in seconds.
+
+        Recovery (SPARE) comes before callers (LEASED), and they before refill (WARM). Raises `CapacityError`:
+        POOL_EXHAUSTED (no place) or RATE_LIMITED (no turn soon), both with a retry delay and nothing taken.
+        """
+
+    def change(self, account: str, before: SlotKind, after: SlotKind) -> None:
+        """Record that a place is used for something else now. Never waits, never fails."""
+
+    def release(self, account: str, kind: SlotKind) -> None:
+        """Give a place back: its line is closed. Never waits, never fails."""
 
 
 @dataclass(frozen=True, slots=True)
