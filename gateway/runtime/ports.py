@@ -92,6 +92,35 @@ class Slots(Protocol):
         """Give a place back: its line is closed. Never waits, never fails."""
 
 
+class ReservationBook(Protocol):
+    """Which reservations live, for every gateway to see. Every method has a deadline of its own.
+
+    Each raises `StoreError` STORE_UNAVAILABLE.
+    """
+
+    async def add(self, lease_id: str, ttl_seconds: float) -> None:
+        """Enter a reservation; it leaves by itself after `ttl_seconds`."""
+
+    async def renew(self, lease_id: str, ttl_seconds: float) -> bool:
+        """Let it live for so long from now; return False when it has ended already."""
+
+    async def take(self, lease_id: str) -> bool:
+        """End it; return whether it was this very call that did, so that only one of many may use it."""
+
+    async def living(self, lease_ids: Sequence[str]) -> frozenset[str]:
+        """Return which of these still live."""
+
+
+class TokenSealer(Protocol):
+    """Makes words that only a gateway can read and that nobody can forge."""
+
+    def seal(self, purpose: str, content: bytes) -> str:
+        """Return the token: printable, URL-safe, different each time."""
+
+    def open(self, purpose: str, token: str) -> bytes | None:
+        """Return the content; None = not sealed by us for this purpose."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionKey:
     """Whose session, and which. Both are part of every key and of the seal."""
