@@ -280,6 +280,8 @@ def decode(frame: bytes) -> ServerEvent | None:
         # Rare: an event that is not in the union, or one that has changed. It must still be JSON.
         msgspec.json.decode(frame, type=msgspec.Raw)
         return None
+    except RecursionError:
+        raise ValueError("the message nests too deeply") from None
 
 
 def encode_append(audio: bytes) -> bytes:
@@ -299,11 +301,12 @@ def session_update(session: Mapping[str, Any], event_id: str) -> bytes:
 
 # What an error code of the provider means to a caller. A code that is not here refuses one request.
 ERROR_REASONS: Final[Mapping[str, Reason]] = {
+    "beta_api_shape_disabled": Reason.CONFIG_REJECTED,
     "invalid_api_key": Reason.UPSTREAM_REFUSED_KEY,
     "account_deactivated": Reason.UPSTREAM_REFUSED_KEY,
-    "insufficient_quota": Reason.UPSTREAM_RATE_LIMITED,
-    "billing_hard_limit_reached": Reason.UPSTREAM_RATE_LIMITED,
-    "credit_balance_exhausted": Reason.UPSTREAM_RATE_LIMITED,
+    "insufficient_quota": Reason.BUDGET_EXHAUSTED,
+    "billing_hard_limit_reached": Reason.BUDGET_EXHAUSTED,
+    "credit_balance_exhausted": Reason.BUDGET_EXHAUSTED,
     "rate_limit_exceeded": Reason.UPSTREAM_RATE_LIMITED,
     "inference_rate_limit_exceeded": Reason.UPSTREAM_RATE_LIMITED,
     "model_not_found": Reason.UNKNOWN_MODEL,

@@ -14,9 +14,15 @@ _SECRET: Final = re.compile(
     re.VERBOSE,
 )
 SENTENCE_MAX: Final = 300
+_CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
 def redact(text: str) -> str:
     """Return `text` on one line, without identifiers of the account, cut to a sentence's length."""
     flat = " ".join(text.split())
     return _SECRET.sub("[redacted]", flat)[:SENTENCE_MAX]
+
+
+def shown_code(code: str | None) -> str:
+    """Return a provider's error code where it is a word, else nothing: it is printed as one."""
+    return code if code is not None and _CODE.fullmatch(code) and redact(code) == code else ""

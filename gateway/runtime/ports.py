@@ -19,6 +19,9 @@ class CallerStream(Protocol):
     def principal(self) -> Principal:
         """Who calls."""
 
+    def remaining_seconds(self) -> float:
+        """How long the caller will wait for the end of the call; +inf = for ever."""
+
     async def read(self) -> CallerMessage | None:
         """Return the next message; None = the caller sends no more (it may still listen)."""
 
@@ -50,6 +53,9 @@ class Upstream(Protocol):
     async def receive(self) -> bytes:
         """Return the next server event (JSON). Raises `UpstreamClosedError`, also on a clean end."""
 
+    async def ping(self) -> None:
+        """Return when the other side has answered. Raises `UpstreamClosedError`. The caller has the deadline."""
+
     async def wait_closed(self) -> str:
         """Return, in a few words, why the line is closed, as soon as it is."""
 
@@ -60,8 +66,10 @@ class Upstream(Protocol):
 class Dialer(Protocol):
     """Opens lines."""
 
-    async def dial(self, line: LineClass, session: dict[str, Any], times: DialTimes) -> Upstream:
-        """Open a line and apply `session`; returns after it was confirmed. Raises `DialError`."""
+    async def dial(
+        self, line: LineClass, session: dict[str, Any] | None, times: DialTimes, safety_identifier: str = ""
+    ) -> Upstream:
+        """Open a line and apply `session`, if any; returns after it was confirmed. Raises `DialError`."""
 
 
 class SlotKind(Enum):

@@ -1,14 +1,15 @@
 """Opens lines: TCP, TLS, upgrade, `session.created`, configuration, `session.updated`.
 
 A bad key can show itself only after the upgrade, so a line is ready when its configuration is
-confirmed and not before. No redirects, no proxies from the environment, no compression.
+confirmed and not before; a bare one, when its session was created. No redirects, no proxies from the
+environment, no compression. Dials share nothing that one of them could hold.
 """
 
 import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,11 +17,10 @@ from typing import Any, Final
 import aiohappyeyeballs
 from websockets.asyncio.client import ClientConnection
 from websockets.client import ClientProtocol
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import WebSocketException
 from websockets.uri import WebSocketURI, parse_uri
 
 from gateway.core import realtime as wire
-from gateway.core.errors import DialError, Reason
 from gateway.core.template import LineClass
 from gateway.runtime.ports import DialTimes
 from gateway.upstream import failures, openai
@@ -36,6 +36,8 @@ class DialOptions:
 
     # From the first packet to `session.updated`.
     deadline_seconds: float = 10.0
+    # From the upgrade to `session.created`.
+    created_seconds: float = 5.0
     message_max_bytes: int = 16 << 20
     # How many messages the library may hold before it stops reading.
     queue_max_messages: int = 64
@@ -52,32 +54,41 @@ class RealtimeDialer:
         self._tls = ssl.create_default_context()
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
 
-    async def dial(self, line: LineClass, session: dict[str, Any], times: DialTimes) -> RealtimeConnection:
-        """Open a line of a class and apply `session`. Raises `DialError`, also past the deadline."""
+    async def dial(
+        self, line: LineClass, session: dict[str, Any] | None, times: DialTimes, safety_identifier: str = ""
+    ) -> RealtimeConnection:
+        """Open a line of a class and apply `session`. Raises `DialError`, also past the deadline.
+
+        None = a bare line: ready once its session was created, and configured by whoever gets it. A safety
+        identifier stays with the line for its life.
+        """
+        headers = openai.headers(self._accounts[line.account], safety_identifier)
+        stage = _Stages(times)
         opened: ClientConnection | None = None
         try:
-            async with asyncio.timeout(self._options.deadline_seconds):
-                opened = await self._connect(line, times)
-                return await self._prepare(opened, session, times)
+            async with asyncio.timeout(self._options.deadline_seconds) as deadline:
+                opened = await self._connect(line, headers, stage)
+                return await self._prepare(opened, session, stage)
         except BaseException as error:
             if opened is not None:
                 opened.transport.abort()
-            if isinstance(error, ConnectionClosed):
-                end = failures.of_close(error)
-                raise DialError(end.reason, end.message, upstream_code=end.upstream_code) from None
-            if isinstance(error, WebSocketException | OSError):  # TimeoutError is an OSError
-                raise failures.of_handshake(error) from None
+            if isinstance(error, TimeoutError) and deadline.expired():
+                raise failures.of_deadline(stage.name, self._options.deadline_seconds) from None
+            if isinstance(error, WebSocketException | OSError):
+                raise failures.of_dial(error, time.time()) from None
             raise
 
-    async def _connect(self, line: LineClass, times: DialTimes) -> ClientConnection:
+    async def _connect(self, line: LineClass, headers: dict[str, str], stage: "_Stages") -> ClientConnection:
         uri = parse_uri(openai.address(line))
-        with _timed(times, "tcp"):
+        with stage("tcp"):
             tcp = await self._tcp(uri)
-        with _timed(times, "tls" if uri.secure else None):
+        if uri.secure:
+            with stage("tls"):
+                connection = await self._websocket(uri, tcp)
+        else:
             connection = await self._websocket(uri, tcp)
         try:
-            with _timed(times, "upgrade"):
-                headers = openai.headers(self._accounts[line.account])
+            with stage("upgrade"):
                 await connection.handshake(headers, self._options.user_agent)
         except BaseException:
             connection.transport.abort()
@@ -87,9 +98,7 @@ class RealtimeDialer:
     async def _tcp(self, uri: WebSocketURI) -> socket.socket:
         loop = asyncio.get_running_loop()
         infos = await loop.getaddrinfo(uri.host, uri.port, type=socket.SOCK_STREAM)
-        tcp = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25)
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return tcp
+        return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25)
 
     async def _websocket(self, uri: WebSocketURI, tcp: socket.socket) -> ClientConnection:
         options = self._options
@@ -108,6 +117,7 @@ class RealtimeDialer:
         if uri.secure:
             secure = {"ssl": self._tls, "server_hostname": uri.host}
         try:
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             loop = asyncio.get_running_loop()
             _, connection = await loop.create_connection(build, sock=tcp, **secure)
         except BaseException:
@@ -116,13 +126,21 @@ class RealtimeDialer:
         return connection
 
     async def _prepare(
-        self, connection: ClientConnection, session: dict[str, Any], times: DialTimes
+        self, connection: ClientConnection, session: dict[str, Any] | None, stage: "_Stages"
     ) -> RealtimeConnection:
-        with _timed(times, "created"):
-            created = await _expect(connection, wire.SessionCreated)
-        with _timed(times, "updated"):
-            await connection.send(wire.session_update(session, _CONFIG_EVENT_ID), text=True)
-            await _expect(connection, wire.SessionUpdatedEvent)
+        seconds = self._options.created_seconds
+        try:
+            with stage("created"):
+                async with asyncio.timeout(seconds) as deadline:
+                    created = await _expect(connection, wire.SessionCreated)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise failures.of_deadline("created", seconds) from None
+        if session is not None:
+            with stage("updated"):
+                await connection.send(wire.session_update(session, _CONFIG_EVENT_ID), text=True)
+                await _expect(connection, wire.SessionUpdatedEvent)
         return RealtimeConnection(connection, created.session.id, _life(created.session.expires_at))
 
 
@@ -134,23 +152,29 @@ def _life(expires_at: float | None) -> float | None:
 
 
 async def _expect(connection: ClientConnection, wanted: type[Any]) -> Any:
-    """Read until the wanted event; an `error` event is a refusal, anything else is passed over."""
+    """Read until the wanted event; an `error` event that concerns the dial is a refusal, the rest is passed over."""
     while True:
         frame = await connection.recv(decode=False)
         try:
             event = wire.decode(frame)
-        except ValueError:
-            text = "the provider sent a message that is not JSON"
-            raise DialError(Reason.UPSTREAM_UNREACHABLE, text) from None
+        except (ValueError, RecursionError):  # JSON may nest deeper than the decoder goes
+            raise failures.of_garbage() from None
         if isinstance(event, wanted):
             return event
-        if isinstance(event, wire.ServerError):
+        if isinstance(event, wire.ServerError) and failures.refuses(event.error, _CONFIG_EVENT_ID):
             raise failures.of_error_event(event.error)
 
 
-@contextmanager
-def _timed(times: DialTimes, stage: str | None, clock: Callable[[], float] = time.perf_counter) -> Any:
-    began = clock()
-    yield
-    if stage is not None:
-        times.stages[stage] = clock() - began
+class _Stages:
+    """Where a dial is, and how long each stage took that ended."""
+
+    def __init__(self, times: DialTimes) -> None:
+        self.name = "tcp"
+        self._times = times
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self.name = name
+        began = time.perf_counter()
+        yield
+        self._times.stages[name] = time.perf_counter() - began

@@ -66,7 +66,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 20
     """RESOURCE_EXHAUSTED, retryable. Send more slowly."""
     ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 21
-    """RESOURCE_EXHAUSTED, not retryable. Ask the operator to raise the tenant's budget."""
+    """RESOURCE_EXHAUSTED, not retryable. Ask the operator to raise the tenant's budget, or the account's quota at the provider."""
     ERROR_REASON_UPSTREAM_UNREACHABLE: _ErrorReason.ValueType  # 22
     """UNAVAILABLE, retryable. Come back after the retry delay: the provider cannot be reached."""
     ERROR_REASON_UPSTREAM_REFUSED_KEY: _ErrorReason.ValueType  # 23
@@ -147,7 +147,7 @@ ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 19
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 20
 """RESOURCE_EXHAUSTED, retryable. Send more slowly."""
 ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 21
-"""RESOURCE_EXHAUSTED, not retryable. Ask the operator to raise the tenant's budget."""
+"""RESOURCE_EXHAUSTED, not retryable. Ask the operator to raise the tenant's budget, or the account's quota at the provider."""
 ERROR_REASON_UPSTREAM_UNREACHABLE: ErrorReason.ValueType  # 22
 """UNAVAILABLE, retryable. Come back after the retry delay: the provider cannot be reached."""
 ERROR_REASON_UPSTREAM_REFUSED_KEY: ErrorReason.ValueType  # 23

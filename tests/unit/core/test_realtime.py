@@ -153,7 +153,7 @@ def test_the_session_object_is_kept_as_it_was_written() -> None:
     [
         ({"code": "invalid_api_key"}, Reason.UPSTREAM_REFUSED_KEY),
         ({"code": "rate_limit_exceeded"}, Reason.UPSTREAM_RATE_LIMITED),
-        ({"code": "insufficient_quota", "type": "x"}, Reason.UPSTREAM_RATE_LIMITED),
+        ({"code": "insufficient_quota", "type": "x"}, Reason.BUDGET_EXHAUSTED),
         ({"code": "session_expired"}, Reason.UPSTREAM_CLOSED),
         ({"type": "server_error"}, Reason.UPSTREAM_CLOSED),
         ({"code": "model_not_found"}, Reason.UNKNOWN_MODEL),
