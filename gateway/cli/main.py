@@ -77,16 +77,25 @@ def probe(
 
 
 @app.command()
-def simulator(
+def simulator(  # noqa: PLR0913, PLR0917 - one argument for each option
     port: Annotated[int, typer.Option(min=1, max=65535)] = 9180,
     connect_delay_ms: Annotated[int, typer.Option(min=0, help="Before the upgrade.")] = 0,
     created_delay_ms: Annotated[int, typer.Option(min=0, help="Before session.created.")] = 0,
     first_audio_ms: Annotated[int, typer.Option(min=0, help="Before the first audio.")] = 0,
     expire_after_seconds: Annotated[int, typer.Option(min=1, help="A session's life.")] = 3600,
     rate_limits: Annotated[bool, typer.Option(help="Send rate_limits.updated.")] = False,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND[:KEY=VALUE,…]", help="What goes wrong; may be repeated (docs/simulator.md)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the chance by which sockets get faults.")] = 0,
 ) -> None:
     """Run a Realtime API to develop and test against."""
     simulation = import_module("gateway.simulator")
+    try:
+        faults = tuple(map(simulation.fault_from_text, fault or ()))
+    except simulation.FaultError as error:
+        raise CommandError(f"--fault: {error}") from None
     options = simulation.SimulatorOptions(
         port=port,
         connect_delay_ms=connect_delay_ms,
@@ -94,6 +103,8 @@ def simulator(
         first_audio_ms=first_audio_ms,
         expire_after_seconds=expire_after_seconds,
         rate_limits=rate_limits,
+        faults=faults,
+        seed=seed,
     )
     try:
         simulation.run(options)

@@ -85,7 +85,8 @@ class ResponseObject(Struct, frozen=True):
 
     id: str = ""
     status: str = ""
-    status_details: _StatusDetails | None = None
+    # One provider puts a word here.
+    status_details: _StatusDetails | str | None = None
     usage: UsageObject | None = None
     metadata: Mapping[str, str] | None = None
     conversation_id: str | None = None

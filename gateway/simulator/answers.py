@@ -78,6 +78,11 @@ def answer(situation: Situation) -> Call | Utterance | str:
     return reply.text if situation.written else reply
 
 
+def commentary() -> Utterance:
+    """Return what is said while a tool is called."""
+    return replies()[_THINKS]
+
+
 def _request(situation: Situation) -> str:
     """Return what was said last by someone else than the simulator: the caller or a tool."""
     for item in reversed(situation.items):

@@ -16,7 +16,7 @@ from gateway.simulator.events import Beat, Event, Script, delta_event, event
 from gateway.simulator.intake import Turn
 from gateway.simulator.outputs import split_words
 from gateway.simulator.speech import questions, replies
-from gateway.simulator.vad import FRAME_MS, FRAME_SAMPLES, loudness, to_8k
+from gateway.simulator.vad import FRAME_MS, FRAME_SAMPLES, SILENCE_DB, loudness, to_8k
 
 _WORD_MS: Final = 15
 _ALIKE: Final = 0.8
@@ -48,6 +48,11 @@ def recognise(turn: Turn) -> str | None:
     return text
 
 
+def is_silent(turn: Turn) -> bool:
+    """Tell whether there is no sound at all in a turn."""
+    return not len(turn.wire) or _loudest_db(turn) <= SILENCE_DB
+
+
 def describe(turn: Turn) -> str:
     """Return what stands in the transcript of speech that nobody knows."""
     return f"({turn.duration_ms / 1000:.1f} s of speech)"
@@ -60,6 +65,18 @@ def transcription(item_id: str, text: str, duration_ms: int) -> Script:
     for index, word in enumerate(words, start=1):
         yield Beat(index * _WORD_MS, partial(_delta, ids, word))
     yield Beat(len(words) * _WORD_MS, partial(_completed, ids, text, math.ceil(duration_ms / 1000)))
+
+
+def failure(item_id: str) -> Event:
+    """Return what is told of a turn that cannot be written down."""
+    error = {
+        "type": "transcription_error",
+        "code": "audio_unintelligible",
+        "message": f"Input transcription failed for item '{item_id}'.",
+        "param": None,
+    }
+    kind = "conversation.item.input_audio_transcription.failed"
+    return event(kind, item_id=item_id, content_index=0, error=error)
 
 
 def _delta(ids: dict[str, object], word: str) -> list[Event]:
@@ -77,12 +94,20 @@ def _known_shapes() -> tuple[tuple[Shape, str], ...]:
     return tuple((_shape(each.pcm, PCM_24K), each.text) for each in (*questions(), *replies()))
 
 
-def _shape(wire: bytes, audio_format: AudioFormat) -> Shape:
-    """Loudness frame by frame, the quiet end flattened to nothing."""
+def _levels(wire: bytes, audio_format: AudioFormat) -> Shape:
     size = audio_format.size_bytes(FRAME_MS)
     samples = codec.decode(wire[: len(wire) // size * size], audio_format)
     at_8k = to_8k(samples) if audio_format == PCM_24K else samples
-    levels = np.asarray(loudness(at_8k.reshape(-1, FRAME_SAMPLES)), np.float32)
+    return np.asarray(loudness(at_8k.reshape(-1, FRAME_SAMPLES)), np.float32)
+
+
+def _loudest_db(turn: Turn) -> float:
+    return float(_levels(turn.wire, turn.audio_format).max(initial=np.float32(-100)))
+
+
+def _shape(wire: bytes, audio_format: AudioFormat) -> Shape:
+    """Loudness frame by frame, the quiet end flattened to nothing."""
+    levels = _levels(wire, audio_format)
     loudest = levels.max(initial=np.float32(-100))
     shape: Shape = np.clip(levels - (loudest - np.float32(_RANGE_DB)), 0, None)
     return shape

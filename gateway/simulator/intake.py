@@ -1,6 +1,6 @@
 """The input audio buffer: the caller's bytes on one clock, and the ears that cut them into turns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,8 +14,13 @@ _COMMIT_MIN_MS: Final = 100
 _HELD_MAX_BYTES: Final = 32 * 1024 * 1024
 # Speech is noticed a few frames after it began; with the padding before it this much is kept while nobody speaks.
 _NOTICED_WITHIN_MS: Final = 500
-# Semantic detection is played by patience alone.
-_EAGERNESS_SILENCE_MS: Final = {"high": 300, "auto": 600, "medium": 600, "low": 1_000}
+# Semantic detection: so long a silence ends a sentence that is known, so long any other.
+_EAGERNESS_SILENCE_MS: Final = {
+    "high": (300, 2_000),
+    "auto": (600, 4_000),
+    "medium": (600, 4_000),
+    "low": (1_000, 8_000),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +39,14 @@ class Turn:
 class Intake:
     """Everything the caller sends passes here. The clock counts all audio ever written, in milliseconds."""
 
-    def __init__(self, audio_format: AudioFormat, turn_detection: Mapping[str, Any] | None) -> None:
-        """Ready to hear."""
+    def __init__(
+        self,
+        audio_format: AudioFormat,
+        turn_detection: Mapping[str, Any] | None,
+        is_whole: Callable[[Turn], bool] = lambda _: True,
+    ) -> None:
+        """`is_whole` tells semantic detection whether somebody has said all he wanted."""
+        self._is_whole = is_whole
         self._format = audio_format
         self._held = bytearray()
         self.held_from_ms = 0.0
@@ -73,7 +84,7 @@ class Intake:
         settings = _vad_settings(turn_detection)
         if self._detector is None:
             self._unheard.clear()
-            self._detector = SpeechDetector(settings, round(self.clock_ms))
+            self._detector = SpeechDetector(settings, round(self.clock_ms), self._has_finished)
         self._detector.settings = settings
 
     def append(self, wire: bytes) -> list[Edge]:
@@ -117,6 +128,10 @@ class Intake:
         if self._detector is not None:
             self._detector.forget_speech()
 
+    def _has_finished(self, start_ms: int, end_ms: int) -> bool:
+        said = self._held[self._offset(start_ms - self.prefix_padding_ms) : self._offset(end_ms)]
+        return self._is_whole(Turn(bytes(said), self._format))
+
     def _frames(self) -> Samples:
         """Return the whole frames among the unheard bytes, at 8 kHz."""
         size = self._format.size_bytes(FRAME_MS)
@@ -142,5 +157,6 @@ class Intake:
 
 def _vad_settings(turn_detection: Mapping[str, Any]) -> VadSettings:
     if turn_detection["type"] == "semantic_vad":
-        return VadSettings(silence_duration_ms=_EAGERNESS_SILENCE_MS[turn_detection["eagerness"]])
+        silence_ms, silence_max_ms = _EAGERNESS_SILENCE_MS[turn_detection["eagerness"]]
+        return VadSettings(silence_duration_ms=silence_ms, silence_max_ms=silence_max_ms)
     return VadSettings(turn_detection["threshold"], turn_detection["silence_duration_ms"])

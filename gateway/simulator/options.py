@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.simulator.faults import Fault
+
 CONVERSATION_MODELS: Final = frozenset(
     {
         "gpt-realtime",
@@ -33,6 +35,9 @@ class SimulatorOptions:
     speed: how many times faster than speech a response is produced; `math.inf` sends it at once.
     rate_limits: whether `rate_limits.updated` follows each `response.done`.
     models: what `?model=` may name; anything else is answered 404.
+    commentary: whether a word is said before a tool is called, in the same response, as gpt-realtime-2 models may.
+    faults: what goes wrong from the start; `fault_from_text` reads them.
+    seed: of the chance by which sockets get faults.
     """
 
     port: int
@@ -44,6 +49,9 @@ class SimulatorOptions:
     speed: float = 5.0
     rate_limits: bool = False
     models: frozenset[str] = CONVERSATION_MODELS
+    commentary: bool = False
+    faults: tuple[Fault, ...] = ()
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later. Raises ValueError."""

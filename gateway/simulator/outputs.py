@@ -1,4 +1,4 @@
-"""The one item that a response makes, as it grows: spoken, written, or a call.
+"""An item that a response makes, as it grows: spoken, written, or a call.
 
 Each kind knows its own events and their order.
 """
@@ -23,6 +23,8 @@ AUDIO_DELTA_MS: Final = 170
 _WORD_MS: Final = 100
 # The transcript runs this many words ahead of the sound.
 _WORDS_AHEAD: Final = 3
+# The phase of a message that is not the answer yet; the service marks it so.
+COMMENTARY: Final = "commentary"
 _WORD: Final = re.compile(r"\s*[\w'’-]+|\s*[^\w\s]+|\s+")  # noqa: RUF001 - the typographic apostrophe is meant
 
 
@@ -63,9 +65,10 @@ class Written:
 
     links_when_done = True
 
-    def __init__(self, item_id: str, text: str, tokens_max: float) -> None:
+    def __init__(self, item_id: str, text: str, tokens_max: float, phase: str | None = None) -> None:
         """Stop writing after `tokens_max` tokens."""
         self._id = item_id
+        self._phase = phase
         words = split_words(text)
         self._words = words
         if text_tokens(text) > tokens_max:
@@ -76,7 +79,7 @@ class Written:
     def item(self, status: str) -> Item:
         """Return the item so far."""
         content = [] if status == "in_progress" else [{"type": "output_text", "text": self._text}]
-        return Item(_message(self._id, status, content), self._text)
+        return Item(_message(self._id, status, content, self._phase), self._text)
 
     def open(self, ids: dict[str, Any]) -> list[Event]:
         """Return the empty part."""
@@ -119,9 +122,12 @@ class Spoken:
 
     links_when_done = False
 
-    def __init__(self, item_id: str, speech: Utterance, format_name: str, tokens_max: float) -> None:
+    def __init__(
+        self, item_id: str, speech: Utterance, format_name: str, tokens_max: float, phase: str | None = None
+    ) -> None:
         """Stop speaking after `tokens_max` tokens."""
         self._id = item_id
+        self._phase = phase
         chunks = codec.chunks(speech.pcm, format_name, AUDIO_DELTA_MS)
         allowed = min(len(chunks), max(1, int(min(tokens_max, len(chunks) * 4) * 50 / AUDIO_DELTA_MS)))
         words = split_words(speech.text)
@@ -136,7 +142,7 @@ class Spoken:
     def item(self, status: str) -> Item:
         """Return the item so far."""
         content = [] if status == "in_progress" else [{"type": "output_audio", "transcript": self._transcript}]
-        return Item(_message(self._id, status, content), self._transcript, self._audio_ms)
+        return Item(_message(self._id, status, content, self._phase), self._transcript, self._audio_ms)
 
     def open(self, ids: dict[str, Any]) -> list[Event]:
         """Return the empty part."""
@@ -238,5 +244,6 @@ class Calling:
         return [delta_event("response.function_call_arguments.delta", ids, piece)]
 
 
-def _message(item_id: str, status: str, content: list[dict[str, Any]]) -> Event:
-    return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
+def _message(item_id: str, status: str, content: list[dict[str, Any]], phase: str | None) -> Event:
+    wire = {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
+    return wire if phase is None else {**wire, "phase": phase}

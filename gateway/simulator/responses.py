@@ -53,6 +53,9 @@ class Responses:
         self._running: dict[str, tuple[Response, Stop]] = {}
         self._known_tokens = 0
         self.voice_locked = False
+        self.when_created: Callable[[], None] = lambda: None
+        self.when_done: Callable[[float], None] = lambda _unheard_ms: None
+        """Called when the conversation has been answered: how much of it cannot have been heard yet, in ms."""
 
     @property
     def active(self) -> bool:
@@ -64,6 +67,8 @@ class Responses:
         terms = self._terms({} if params is None else params)
         self._check_room(terms)
         response = Response(terms)
+        if terms.conversation is not None:
+            self.when_created()
         self._send(response.created())
         beats = response.beats(self._options.first_audio_ms, self._options.speed)
         stop = self._perform(Beat(beat.after_ms, partial(self._advance, response, beat)) for beat in beats)
@@ -102,6 +107,7 @@ class Responses:
         self._running.pop(response.id, None)
         if response.terms.conversation is not None:
             self._known_tokens = response.total_tokens
+            self.when_done(response.audio_ms * (1 - 1 / self._options.speed))
         if not self._options.rate_limits:
             return []
         remaining = _TOKENS_A_MINUTE - response.total_tokens
@@ -134,6 +140,7 @@ class Responses:
             conversation=None if aside else self._conversation,
             given=self._given(params),
             known_tokens=0 if "input" in params else self._known_tokens,
+            commentary=self._options.commentary,
         )
 
     def _override_audio(self, config: dict[str, Any], output: Mapping[str, Any]) -> None:

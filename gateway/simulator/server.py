@@ -1,26 +1,45 @@
-"""The simulator as a server: the handshake of the Realtime API, the control endpoints, start and stop."""
+"""The simulator as a server: the handshake of the Realtime API, start and stop."""
 
 import asyncio
-import time
 from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Final, Self
 
 from aiohttp import web
 
 from gateway.simulator.connection import GOING_AWAY, Connection
+from gateway.simulator.control import Control
+from gateway.simulator.faults import ActiveFaults, Drawn, Fault, Scope
 from gateway.simulator.options import SimulatorOptions
+from gateway.simulator.totals import Totals
 
 REALTIME_PATH: Final = "/v1/realtime"
 
 _MESSAGE_MAX_BYTES: Final = 32 * 1024 * 1024
 _CLOSED_KEPT: Final = 1_000
+# Many open at once: beyond the usual 128 a dial is dropped by the kernel and comes again a second later.
+_BACKLOG: Final = 2_048
 _STOP_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 0.5
 _CALLER_GONE: Final = 499
 _BETA_CLOSE_CODE: Final = 4000
 _BETA_REASON: Final = "invalid_request_error.beta_api_shape_disabled"
 _KEY_SUBPROTOCOL: Final = "openai-insecure-api-key."
+# How the service words a refused upgrade.
+_REFUSALS: Final = {
+    401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
+    403: (
+        "invalid_request_error",
+        "unsupported_country_region_territory",
+        "Country, region, or territory not supported",
+    ),
+    404: ("invalid_request_error", "model_not_found", "The model does not exist or you do not have access to it."),
+    429: ("requests", "rate_limit_exceeded", "Rate limit reached for requests"),
+    500: ("server_error", None, "The server had an error while processing your request. Sorry about that!"),
+    503: ("server_error", None, "The engine is currently overloaded, please try again later"),
+}
 
 
 class Simulator:
@@ -31,6 +50,8 @@ class Simulator:
         self.options = options
         self._open = dict[Connection, None]()  # in the order they came
         self._closed = deque[dict[str, object]](maxlen=_CLOSED_KEPT)
+        self._totals = Totals()
+        self._faults = ActiveFaults(options.faults, options.seed)
         self._all_closed = asyncio.Event()
         self._all_closed.set()
         self._runner: web.AppRunner | None = None
@@ -49,16 +70,37 @@ class Simulator:
         """Return the sockets that are open, and the last thousand that were."""
         return [*self._closed, *(each.describe() for each in self._open)]
 
+    def observe(self) -> dict[str, object]:
+        """Return what `GET /_sim/connections` tells: the sockets, `totals` since the start, times of `handshakes`."""
+        return {"connections": self.connections(), **self._totals.describe()}
+
+    def faults(self) -> dict[str, object]:
+        """Return what `GET /_sim/faults` tells: the active set, and how many sockets have got each."""
+        return self._faults.describe()
+
+    def set_faults(self, faults: Iterable[Fault], scope: Scope = Scope.NEW) -> None:
+        """Replace the active set. `Scope.ALL` also replaces what open sockets have; no faults at all clears."""
+        self._faults.replace(faults, scope)
+        if scope is Scope.ALL:
+            for connection in tuple(self._open):
+                connection.strike(self._faults.draw(is_open=True))
+
+    def close_open(self, code: int = GOING_AWAY, reason: str = "", count: int | None = None) -> int:
+        """Close open sockets at once, the oldest first, at most `count`; how many. 1006 cuts them."""
+        chosen = tuple(islice(self._open, count))
+        for connection in chosen:
+            connection.close(code, reason)
+        return len(chosen)
+
     async def start(self) -> None:
         """Listen. Raises OSError if the port is taken."""
         app = web.Application()
         app.router.add_get(REALTIME_PATH, self._accept)
-        app.router.add_get("/_sim/connections", self._show_connections)
-        app.router.add_post("/_sim/faults", self._refuse_faults)
+        app.router.add_routes(Control(self).routes())
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_SECONDS, handle_signals=False)
         await runner.setup()
         try:
-            await web.TCPSite(runner, self.options.host, self.options.port).start()
+            await web.TCPSite(runner, self.options.host, self.options.port, backlog=_BACKLOG).start()
         except OSError:
             await runner.cleanup()
             raise
@@ -91,16 +133,15 @@ class Simulator:
         await self.stop()
 
     async def _accept(self, request: web.Request) -> web.StreamResponse:
-        if not _bears_key(request):
-            message = "Missing bearer authentication in header"
-            return _refused(401, "invalid_request_error", None, message)
-        await asyncio.sleep(self.options.connect_delay_ms / 1000)
-        model = request.query.get("model")
-        if model is None and request.query.get("intent") != "transcription":
-            return _refused(400, "invalid_request_error", "missing_model", "You must provide a model parameter.")
-        if model is not None and model not in self.options.models:
-            message = f"The model '{model}' does not exist or you do not have access to it."
-            return _refused(404, "invalid_request_error", "model_not_found", message)
+        self._totals.asked()
+        drawn: tuple[Drawn, ...] = ()
+        refusal = await self._turn_away(request)
+        if refusal is None:
+            drawn = self._faults.draw()
+            refusal = await _strike_handshake(drawn, request)
+        if refusal is not None:
+            self._totals.refused()
+            return refusal
         # No offer of compression: audio in base64 gains little and costs the loop a lot.
         socket = web.WebSocketResponse(
             max_msg_size=_MESSAGE_MAX_BYTES,
@@ -112,27 +153,61 @@ class Simulator:
         try:
             await socket.prepare(request)
         except ConnectionResetError:  # it hung up during the delay; nobody reads the answer
+            self._totals.refused()
             return web.Response(status=_CALLER_GONE)
         if "realtime=v1" in request.headers.get("OpenAI-Beta", ""):
+            self._totals.refused()
             await socket.close(code=_BETA_CLOSE_CODE, message=_BETA_REASON.encode())
             return socket
-        connection = Connection(self.options, model, request.headers.get("OpenAI-Safety-Identifier"))
+        await self._serve(socket, request, drawn)
+        return socket
+
+    async def _turn_away(self, request: web.Request) -> web.Response | None:
+        """Wait as long as the options say, then answer a request that the service would not accept."""
+        if not _bears_key(request):
+            message = "Missing bearer authentication in header"
+            return _refused(401, "invalid_request_error", None, message)
+        await asyncio.sleep(self.options.connect_delay_ms / 1000)
+        model = request.query.get("model")
+        if model is None and request.query.get("intent") != "transcription":
+            return _refused(400, "invalid_request_error", "missing_model", "You must provide a model parameter.")
+        if model is not None and model not in self.options.models:
+            message = f"The model '{model}' does not exist or you do not have access to it."
+            return _refused(404, "invalid_request_error", "model_not_found", message)
+        return None
+
+    async def _serve(self, socket: web.WebSocketResponse, request: web.Request, drawn: Sequence[Drawn]) -> None:
+        safety_identifier = request.headers.get("OpenAI-Safety-Identifier")
+        connection = Connection(self.options, request.query.get("model"), safety_identifier, drawn)
         self._open[connection] = None
+        self._totals.accepted()
         self._all_closed.clear()
         try:
             await connection.serve(socket, request.transport)
         finally:
             del self._open[connection]
+            self._totals.closed()
             self._closed.append(connection.describe())
             if not self._open:
                 self._all_closed.set()
-        return socket
 
-    async def _show_connections(self, _: web.Request) -> web.Response:
-        return web.json_response({"time": time.time(), "connections": self.connections()})
 
-    async def _refuse_faults(self, _: web.Request) -> web.Response:
-        return web.json_response({"error": "not implemented yet"}, status=501)
+async def _strike_handshake(drawn: Sequence[Drawn], request: web.Request) -> web.Response | None:
+    """Let the faults of a socket act on its upgrade request; the answer if they refuse it."""
+
+    def gone() -> bool:
+        return request.transport is None or request.transport.is_closing()
+
+    for each in drawn:
+        refusal = await each.fault.before_upgrade(gone)
+        if gone():
+            return web.Response(status=_CALLER_GONE)
+        if refusal is not None:
+            answer = _refused(refusal.status, *_REFUSALS[refusal.status])
+            if refusal.retry_after is not None:
+                answer.headers["Retry-After"] = str(refusal.retry_after)
+            return answer
+    return None
 
 
 def _bears_key(request: web.Request) -> bool:

@@ -5,6 +5,7 @@ so it looks at loudness only: steady noise is learned, a second voice in the roo
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -17,7 +18,7 @@ RATE_HZ: Final = 8_000
 FRAME_SAMPLES: Final = RATE_HZ * FRAME_MS // 1000
 
 # Loudness is in dB of full scale. Quieter than this is silence, whatever the floor says.
-_SILENCE_DB: Final = -62.0
+SILENCE_DB: Final = -62.0
 _FLOOR_WINDOW_FRAMES: Final = 60
 # The floor drops at once and climbs slowly, in dB a frame: slowest during speech, or a long vowel becomes the room.
 _FLOOR_RISE: Final = 0.4
@@ -55,18 +56,28 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class VadSettings:
-    """The part of `turn_detection` that the detector obeys."""
+    """The part of `turn_detection` that the detector obeys.
+
+    silence_max_ms: how long to wait where the speaker seems not to have finished; None = never longer.
+    """
 
     threshold: float = 0.5
     silence_duration_ms: int = 500
+    silence_max_ms: int | None = None
+
+
+Finished = Callable[[int, int], bool]
+"""Tells whether what was said from one millisecond of the audio clock to another is a whole."""
 
 
 class SpeechDetector:
     """One stream's ears. Feed whole frames of 8 kHz samples in order; takes new settings at any time."""
 
-    def __init__(self, settings: VadSettings, origin_ms: int = 0) -> None:
+    def __init__(self, settings: VadSettings, origin_ms: int = 0, finished: Finished | None = None) -> None:
         """Start with an unknown room; the first frame fed begins at `origin_ms` of the audio clock."""
         self.settings = settings
+        self._finished = finished
+        self._started_ms = origin_ms
         self._origin_ms = origin_ms
         self.speaking = False
         self._frames_fed = 0
@@ -97,7 +108,7 @@ class SpeechDetector:
         lowest = min(self._recent)
         rise = _FLOOR_RISE_IN_SPEECH if self.speaking else _FLOOR_RISE
         known = self._frames_fed > _LEARN_FRAMES
-        self._floor = max(_SILENCE_DB, min(lowest, self._floor + rise) if known else lowest)
+        self._floor = max(SILENCE_DB, min(lowest, self._floor + rise) if known else lowest)
 
     def _begin(self, level: float) -> Edge | None:
         self._loud.append(level > self._floor + self._margin)
@@ -106,7 +117,8 @@ class SpeechDetector:
         first_loud = self._frames_fed - len(self._loud) + self._loud.index(True)
         self.speaking = True
         self._quiet_frames = self._resumed_frames = 0
-        return Edge(EdgeKind.STARTED, self._origin_ms + first_loud * FRAME_MS)
+        self._started_ms = self._origin_ms + first_loud * FRAME_MS
+        return Edge(EdgeKind.STARTED, self._started_ms)
 
     def _continue(self, level: float) -> Edge | None:
         if level > self._floor + self._margin - _HYSTERESIS_DB:
@@ -115,10 +127,21 @@ class SpeechDetector:
         else:
             self._resumed_frames = 0
             self._quiet_frames += 1
-        if self._quiet_frames * FRAME_MS < self.settings.silence_duration_ms:
+        end_ms = self._origin_ms + self._frames_fed * FRAME_MS
+        if not self._is_over(end_ms):
             return None
         self.forget_speech()
-        return Edge(EdgeKind.STOPPED, self._origin_ms + self._frames_fed * FRAME_MS)
+        return Edge(EdgeKind.STOPPED, end_ms)
+
+    def _is_over(self, end_ms: int) -> bool:
+        quiet_ms = self._quiet_frames * FRAME_MS
+        if quiet_ms < self.settings.silence_duration_ms:
+            return False
+        if self._finished is None or quiet_ms >= (self.settings.silence_max_ms or 0):
+            return True
+        # Asked once a pause, in the frame in which it has become long enough.
+        asked = quiet_ms - FRAME_MS >= self.settings.silence_duration_ms
+        return not asked and self._finished(self._started_ms, end_ms)
 
     @property
     def _margin(self) -> float:

@@ -2,8 +2,7 @@
 
 import asyncio
 import base64
-import random
-import socket
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,24 +12,16 @@ from openai import AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 
 from gateway.simulator import Simulator, SimulatorOptions, speech
+from tests.support.ports import free_port
 
 DEADLINE_SECONDS = 10
 
 
-def free_port() -> int:
-    """A port outside the ephemeral range that nobody listens on."""
-    while True:
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-
-
 @asynccontextmanager
-async def connected(model: str) -> AsyncIterator[AsyncRealtimeConnection]:
+async def connected(model: str, speed: float = 20) -> AsyncIterator[AsyncRealtimeConnection]:
     port = free_port()
     async with (
-        Simulator(SimulatorOptions(port=port, speed=20)),
+        Simulator(SimulatorOptions(port=port, speed=speed)),
         AsyncOpenAI(
             api_key="sk-simulated",
             base_url=f"http://127.0.0.1:{port}/v1",
@@ -50,6 +41,11 @@ async def until(connection: AsyncRealtimeConnection, kind: str) -> list[Any]:
     return events
 
 
+async def say(connection: AsyncRealtimeConnection, text: str) -> None:
+    message: Any = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+    await connection.conversation.item.create(item=message)
+
+
 async def test_a_text_turn() -> None:
     async with connected("gpt-realtime-2.1") as connection:
         (created,) = await until(connection, "session.created")
@@ -57,12 +53,7 @@ async def test_a_text_turn() -> None:
         await connection.session.update(session={"type": "realtime", "output_modalities": ["text"]})
         (updated,) = await until(connection, "session.updated")
         assert updated.session.output_modalities == ["text"]
-        message: Any = {
-            "type": "message",
-            "role": "user",
-            "content": [{"type": "input_text", "text": "Where is my order?"}],
-        }
-        await connection.conversation.item.create(item=message)
+        await say(connection, "Where is my order?")
         await connection.response.create()
         *events, done = await until(connection, "response.done")
         assert done.response.status == "completed"
@@ -90,6 +81,49 @@ async def test_an_audio_turn() -> None:
         if completed not in kinds:
             events = await until(connection, completed)
         assert next(each.transcript for each in events if each.type == completed) == question.text
+
+
+async def test_a_function_call_turn() -> None:
+    tool: Any = {
+        "type": "function",
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    }
+    async with connected("gpt-realtime-2.1") as connection:
+        await connection.session.update(session={"type": "realtime", "tools": [tool], "output_modalities": ["text"]})
+        await say(connection, "What is the weather in London?")
+        await connection.response.create()
+        *events, done = await until(connection, "response.done")
+        (called,) = [each for each in events if each.type == "response.function_call_arguments.done"]
+        assert (called.name, json.loads(called.arguments)) == ("get_weather", {"city": "London"})
+        deltas = [each.delta for each in events if each.type == "response.function_call_arguments.delta"]
+        assert "".join(deltas) == called.arguments == done.response.output[0].arguments
+        output: Any = {"type": "function_call_output", "call_id": called.call_id, "output": "It is foggy."}
+        await connection.conversation.item.create(item=output)
+        await connection.response.create()
+        *_, done = await until(connection, "response.done")
+        assert done.response.output[0].content[0].text == "It is foggy."
+
+
+async def test_a_cancelled_and_truncated_turn() -> None:
+    async with connected("gpt-realtime", speed=1) as connection:
+        await say(connection, "Tell me about the history of the telephone.")
+        await connection.response.create()
+        heard = (await until(connection, "response.output_audio.delta"))[-1]
+        await connection.response.cancel()
+        *_, done = await until(connection, "response.done")
+        assert (done.response.status, done.response.status_details.reason) == ("cancelled", "client_cancelled")
+        await connection.conversation.item.truncate(item_id=heard.item_id, content_index=0, audio_end_ms=100)
+        (truncated,) = await until(connection, "conversation.item.truncated")
+        assert (truncated.item_id, truncated.audio_end_ms) == (heard.item_id, 100)
+        await connection.conversation.item.retrieve(item_id=heard.item_id)
+        (retrieved,) = await until(connection, "conversation.item.retrieved")
+        assert retrieved.item.content[0].transcript is None
+        await connection.conversation.item.truncate(item_id=heard.item_id, content_index=0, audio_end_ms=101)
+        (error,) = await until(connection, "error")
+        assert error.error.message == "Audio content of 100ms is already shorter than 101ms"
+        await connection.response.create()
+        await until(connection, "response.output_audio.delta")
 
 
 async def test_a_refusal_names_the_event_it_answers() -> None:

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import os
-import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -17,6 +15,7 @@ import pybase64
 import pytest
 
 from gateway.simulator import Simulator, SimulatorOptions, speech
+from tests.support.ports import free_port
 
 DEADLINE_SECONDS = 10
 BEARER = {"Authorization": "Bearer sk-simulated"}
@@ -27,15 +26,6 @@ UPGRADE = (
 GREETING = {"type": "response.create", "response": {"output_modalities": ["text"]}}
 
 Event = dict[str, Any]
-
-
-def free_port() -> int:
-    """A port outside the ephemeral range that nobody listens on."""
-    while True:
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
 
 
 @asynccontextmanager
@@ -208,12 +198,6 @@ async def until_closed(running: Simulator, http: aiohttp.ClientSession) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         while (await connections(running, http))[0]["state"] != "closed":
             pass
-
-
-async def test_faults_are_still_to_come() -> None:
-    async with simulator() as (running, http), http.post(f"{running.control_url}/faults", json={}) as answer:
-        assert answer.status == 501
-        assert await answer.json() == {"error": "not implemented yet"}
 
 
 async def test_a_hundred_callers_are_answered_at_once() -> None:

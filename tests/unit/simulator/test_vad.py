@@ -1,5 +1,7 @@
 """The detector hears speech where it is, in a quiet room and in a loud one."""
 
+import math
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -79,6 +81,45 @@ def test_ends_of_speech_are_found_within_150_ms_in_noise(snr_db: int, pink: bool
         speech_level = np.sqrt(np.square(np.frombuffer(utterance.pcm, np.int16).astype(np.float64)).mean())
         noisy = with_noise(spoken(utterance), speech_level / 10 ** (snr_db / 20), seed, pink=pink)
         assert_heard_once(utterance, hear(noisy))
+
+
+def score(utterances: list[speech.Utterance], streams: list[Samples]) -> tuple[int, int, int]:
+    """How many utterances were detected within the tolerance, how many detections there were, how many utterances."""
+    found = detections = 0
+    for utterance, stream in zip(utterances, streams, strict=True):
+        edges = hear(stream)
+        pairs = list(zip(edges[::2], edges[1::2], strict=False))
+        started, stopped = true_ends(utterance)
+        hits = [
+            pair
+            for pair in pairs
+            if abs(pair[0].at_ms - started) <= TOLERANCE_MS
+            and abs(pair[1].at_ms - SILENCE_MS - stopped) <= TOLERANCE_MS
+        ]
+        found += bool(hits)
+        detections += max(len(pairs), math.ceil(len(edges) / 2))
+    return found, detections, len(utterances)
+
+
+@pytest.mark.parametrize("pink", [False, True], ids=["white", "pink"])
+@pytest.mark.parametrize("snr_db", [20, 10])
+def test_precision_and_recall_in_noise(snr_db: int, pink: bool) -> None:  # noqa: FBT001
+    noisy = []
+    for seed, utterance in enumerate(UNBROKEN, start=100):
+        level = np.sqrt(np.square(np.frombuffer(utterance.pcm, np.int16).astype(np.float64)).mean())
+        noisy.append(with_noise(spoken(utterance), level / 10 ** (snr_db / 20), seed, pink=pink))
+    found, detections, n = score(UNBROKEN, noisy)
+    precision, recall = found / max(1, detections), found / n
+    colour = "pink" if pink else "white"
+    sys.stdout.write(f"\n{colour} noise, {snr_db} dB: precision {precision:.3f}, recall {recall:.3f}, n = {n}\n")
+    assert n >= 20
+    assert (precision, recall) == (1.0, 1.0)
+
+
+def test_a_false_and_a_missed_detection_would_be_counted() -> None:
+    first, second = UNBROKEN[:2]
+    twice = np.concatenate([spoken(first), spoken(second)])
+    assert score([first, second], [twice, silence(3_000)]) == (1, 2, 2)
 
 
 @pytest.mark.parametrize("level", [0, 10, 100, 1_000, 5_000])
