@@ -1,7 +1,8 @@
 """The only place that builds keys, and that says how long they live.
 
 Every key of a session carries one hash tag, so a cluster keeps them on one node and one script may
-touch them all. The tenant is part of the tag: no two tenants ever share a key.
+touch them all. The tenant is part of the tag: no two tenants ever share a key. So it is with an
+account and with a reservation: a colon stands in their tags, where a session's have a slash.
 """
 
 from dataclasses import dataclass
@@ -27,10 +28,42 @@ class SessionKeys:
     log: str
 
 
+@dataclass(frozen=True, slots=True)
+class AccountKeys:
+    """The keys of one account's places, in the order in which slots.lua takes them."""
+
+    counts: str
+    expiries: str
+    tat: str
+    wants: str
+    recalls: str
+    seen: str
+    rejoin: str
+
+
 def session_keys(key: SessionKey) -> SessionKeys:
     """Return the keys of `key`; two different sessions never share one."""
     tag = f"trunkline:{{{_plain(key.tenant)}/{_plain(key.session_id)}}}"
     return SessionKeys(meta=f"{tag}:m", log=f"{tag}:x")
+
+
+def account_keys(account: str) -> AccountKeys:
+    """Return the keys of `account`; two different accounts never share one."""
+    tag = f"trunkline:{{account:{_plain(account)}}}"
+    return AccountKeys(
+        counts=f"{tag}:counts",
+        expiries=f"{tag}:expiries",
+        tat=f"{tag}:tat",
+        wants=f"{tag}:wants",
+        recalls=f"{tag}:recalls",
+        seen=f"{tag}:seen",
+        rejoin=f"{tag}:rejoin",
+    )
+
+
+def lease_key(lease_id: str) -> str:
+    """Return the key of one reservation."""
+    return f"trunkline:{{lease:{_plain(lease_id)}}}"
 
 
 def entry_id(seq: int, epoch: int) -> str:

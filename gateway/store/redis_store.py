@@ -80,6 +80,11 @@ class RedisStore:
         await self.stop()
 
     @property
+    def writer(self) -> GroupWriter:
+        """The one connection, for the other adapters of this room; it serves while the store does."""
+        return self._writer
+
+    @property
     def degraded(self) -> bool:
         """Whether the store does less now than `durability` normally promises."""
         return self._writer.degraded

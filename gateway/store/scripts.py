@@ -23,4 +23,6 @@ def _load(name: str) -> Script:
 
 APPEND: Final = _load("append")
 FINISH: Final = _load("finish")
-SCRIPTS: Final = (APPEND, FINISH)
+SLOTS: Final = _load("slots")
+LIVING: Final = _load("living")
+SCRIPTS: Final = (APPEND, FINISH, SLOTS, LIVING)

@@ -1,12 +1,13 @@
 """Keys of different sessions never meet, and one session's keys never part."""
 
 import itertools
+from dataclasses import astuple
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.runtime.ports import SessionKey
-from gateway.store.keys import entry_id, parse_entry_id, session_keys
+from gateway.store.keys import account_keys, entry_id, lease_key, parse_entry_id, session_keys
 
 NAMES = st.text(st.sampled_from("ab{}:/%é\x00 "), max_size=4)
 
@@ -43,6 +44,16 @@ def test_no_name_can_move_a_boundary() -> None:
     for name in ("}", "{", ":", "/", "a}:m", "a/b"):
         keys = session_keys(SessionKey(name, name))
         assert keys.meta.count("{") == keys.meta.count("}") == keys.meta.count("/") == 1
+
+
+@given(NAMES, NAMES, NAMES)
+def test_accounts_reservations_and_sessions_never_share_a_hash_tag(one: str, other: str, session: str) -> None:
+    mine, theirs = account_keys(one), account_keys(other)
+    assert (hash_tag(mine.counts) == hash_tag(theirs.counts)) == (one == other)
+    assert {hash_tag(key) for key in astuple(mine)} == {hash_tag(mine.tat)}
+    assert len(set(astuple(mine))) == len(astuple(mine))
+    tags = {hash_tag(mine.counts), hash_tag(lease_key(one)), hash_tag(session_keys(SessionKey(one, session)).meta)}
+    assert len(tags) == 3
 
 
 def test_entry_ids_come_back() -> None:
