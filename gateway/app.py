@@ -4,42 +4,42 @@ The only file that knows everybody.
 """
 
 import asyncio
-import hashlib
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from random import Random
-from urllib.parse import urlsplit
 
 import structlog
 
 from gateway import __version__
+from gateway.core.breaker import Breaker, BreakerOptions
 from gateway.core.errors import GatewayError
 from gateway.core.events import Durability
 from gateway.core.ids import LeaseId
 from gateway.core.pool import PoolCore
-from gateway.core.pool_limits import PoolLimits, PoolStats
-from gateway.core.principal import Principal, Right
-from gateway.core.template import LineClass, Template
-from gateway.rpc.auth import Authenticator, InsecureDev, StaticTokens, TokenHolder
+from gateway.core.pool_limits import PoolStats
+from gateway.core.share import BARE
+from gateway.rpc.parts import ServiceParts
 from gateway.rpc.responses import encode
 from gateway.rpc.server import GrpcServer, ServerOptions, TlsFiles
-from gateway.rpc.services import ServiceParts
 from gateway.runtime.directory import Directory
 from gateway.runtime.lanes import LaneOptions
 from gateway.runtime.pool import WarmPool
+from gateway.runtime.reservations import Reservations
 from gateway.runtime.session_options import SessionOptions, SessionParts
-from gateway.settings import PoolSettings, Settings, SettingsError, environment_key, is_loopback
+from gateway.runtime.trunk_group import TrunkGroup
+from gateway.settings import PoolSettings, Settings, parts
 from gateway.store.embedded import EmbeddedValkey
-from gateway.store.options import RedisOptions
+from gateway.store.options import RedisOptions, SlotsOptions
 from gateway.store.redis_store import RedisStore
+from gateway.store.reservations import RedisReservations
 from gateway.store.sealing_keys import SealingKeys
+from gateway.store.slots import RedisSlots
+from gateway.store.tokens import SealedTokens
 from gateway.telemetry.health import Health, LoopLag, Status
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import PoolMetrics, SessionMetrics, StoreMetrics
 from gateway.telemetry.ops_http import OpsOptions, OpsServer
-from gateway.upstream.account import Account, ApiKey
 from gateway.upstream.dialer import DialOptions, RealtimeDialer
 
 _log = structlog.get_logger(__name__)
@@ -47,8 +47,6 @@ _log = structlog.get_logger(__name__)
 RESTART_SECONDS = 1.0
 # How often the components' state is looked at.
 HEALTH_SECONDS = 0.25
-# Works with a simulator on loopback, and opens nothing anywhere else.
-_SIMULATOR_KEY = "simulator"
 
 
 class Gateway:
@@ -57,11 +55,13 @@ class Gateway:
     def __init__(self, settings: Settings, *, insecure_dev: bool = False) -> None:
         """Read every secret that is named. Raises `SettingsError`; nothing is started."""
         self._settings = settings
-        self._authenticator = authenticator(settings, insecure_dev=insecure_dev)
-        self._accounts = accounts(settings)
-        self._templates = templates(settings)
+        self._authenticator = parts.authenticator(settings, insecure_dev=insecure_dev)
+        self._accounts = parts.accounts(settings)
+        self._templates = parts.templates(settings)
         self._metrics = Metrics()
         self.pools: dict[str, WarmPool] = {}
+        self._groups: list[TrunkGroup] = []
+        self._breakers: dict[tuple[str, str], Breaker] = {}
 
     async def run(self, stop: asyncio.Event, started: asyncio.Event | None = None) -> None:
         """Serve until `stop` is set, then drain and end. Raises `SettingsError` or `ListenError`s."""
@@ -70,16 +70,23 @@ class Gateway:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(OpsServer(OpsOptions(self._settings.ops.address), self._metrics, health))
             await stack.enter_async_context(LoopLag(self._metrics, health))
-            store = await stack.enter_async_context(self._store())
-            self._build_pools()
-            stack.push_async_callback(_all_stopped, list(self.pools.values()))
-            directory = Directory(self._session_parts(store), self._settings.limits.sessions_max)
+            store, keys = await stack.enter_async_context(self._store())
+            # An embedded store has one gateway; of another Redis nothing is known before it has answered.
+            assumed = SlotsOptions(gateways_assumed=1) if self._settings.redis.url == "embedded" else SlotsOptions()
+            slots = RedisSlots(store.writer, parts.slots(self._settings), assumed)
+            self._build_pools(slots)
+            await stack.enter_async_context(slots)
+            stack.push_async_callback(_all_stopped, self._groups)
+            reservations = self._reservations(store, keys, slots.gateway_id)
+            looking = loop.create_task(reservations.run(), name="reservations")
+            stack.push_async_callback(_cancelled, looking)
+            directory = Directory(self._session_parts(store, reservations), self._settings.limits.sessions_max)
             self._watch(directory)
-            server = self._server(directory, store)
+            server = self._server(directory, store, reservations)
             await server.start()
             stack.push_async_callback(server.stop)
-            for pool in self.pools.values():
-                pool.start()
+            for group in self._groups:
+                group.start()
             watcher = loop.create_task(self._keep_health(health, store, server, directory), name="health")
             stack.push_async_callback(_cancelled, watcher)
             _log.info("serving", address=self._settings.grpc.address, version=__version__)
@@ -95,7 +102,7 @@ class Gateway:
     # Parts.
 
     @asynccontextmanager
-    async def _store(self) -> AsyncIterator[RedisStore]:
+    async def _store(self) -> AsyncIterator[tuple[RedisStore, SealingKeys]]:
         settings = self._settings
         async with AsyncExitStack() as stack:
             if settings.redis.url == "embedded":
@@ -116,17 +123,52 @@ class Gateway:
             if settings.redis.url != "embedded":
                 for sentence in await store.check():
                     _log.warning("store_setting", message=sentence)
-            yield store
+            yield store, keys
 
-    def _build_pools(self) -> None:
+    def _build_pools(self, slots: RedisSlots) -> None:
+        """Make one group of lines for each line class, with a pool for each template that uses it."""
         dialer = RealtimeDialer(self._accounts, DialOptions(user_agent=f"trunkline/{__version__}"))
         observer = PoolMetrics(self._metrics)
-        for name, template in self._templates.items():
-            limits = pool_limits(self._settings.pools.get(name, PoolSettings()))
-            core = PoolCore(limits, Random(), _lease_ids())  # noqa: S311 jitter, not a secret
-            self.pools[name] = WarmPool(template, core, dialer, observer)
+        classes = dict.fromkeys(template.line_class for template in self._templates.values())
+        for line_class in classes:
+            mine = {name: each for name, each in self._templates.items() if each.line_class == line_class}
+            shares = {
+                name: (each.version, parts.pool_limits(self._settings.pools.get(name, PoolSettings())))
+                for name, each in mine.items()
+            }
+            breaker = self._breakers.setdefault((line_class.target, line_class.account), Breaker(BreakerOptions()))
+            core = PoolCore(shares, breaker, Random(), _lease_ids())  # noqa: S311 jitter, not a secret
+            group = TrunkGroup(line_class, mine, core, dialer, slots, observer)
+            pools = {name: WarmPool(each, group, observer) for name, each in mine.items()}
+            group.on_revoke = lambda lease_id, pools=pools: _revoke(pools.values(), lease_id)  # type: ignore[misc]
+            group.on_change = lambda group=group: self._look_again(group)  # type: ignore[misc]
+            self._groups.append(group)
+            self.pools.update(pools)
+        slots.on_recall = self._give_back
+        slots.on_fenced = self._fence
 
-    def _session_parts(self, store: RedisStore) -> SessionParts:
+    def _look_again(self, changed: TrunkGroup) -> None:
+        """Let the other groups of the same breaker look whether they may dial now."""
+        mine = (changed.line_class.target, changed.line_class.account)
+        for group in self._groups:
+            if group is not changed and (group.line_class.target, group.line_class.account) == mine:
+                group.tick()
+
+    def _give_back(self, account: str, lines: int) -> None:
+        """Close warm lines whose places another gateway needs."""
+        for group in self._groups:
+            if group.line_class.account == account:
+                lines -= group.give_back(lines)
+
+    def _fence(self) -> None:
+        """Close every line: others may have our places."""
+        for group in self._groups:
+            group.fence()
+
+    def _reservations(self, store: RedisStore, keys: SealingKeys, gateway_id: str) -> Reservations:
+        return Reservations(self.pools, RedisReservations(store.writer), SealedTokens(keys), gateway_id)
+
+    def _session_parts(self, store: RedisStore, reservations: Reservations) -> SessionParts:
         limits = self._settings.limits
         options = SessionOptions(
             message_max_bytes=limits.message_max_bytes,
@@ -137,6 +179,7 @@ class Gateway:
         )
         return SessionParts(
             pools=self.pools,
+            reservations=reservations,
             store=store,
             observer=SessionMetrics(self._metrics),
             encode=encode,
@@ -144,12 +187,14 @@ class Gateway:
             options=options,
         )
 
-    def _server(self, directory: Directory, store: RedisStore) -> GrpcServer:
+    def _server(self, directory: Directory, store: RedisStore, reservations: Reservations) -> GrpcServer:
         settings, tls = self._settings, self._settings.grpc.tls
-        parts = ServiceParts(
+        service_parts = ServiceParts(
             directory=directory,
             pools=self.pools,
+            reservations=reservations,
             gateway=settings.grpc.advertise or settings.grpc.address,
+            owner_address=settings.grpc.advertise or "",
             version=__version__,
             message_max_bytes=settings.limits.message_max_bytes,
             durability=lambda: store.durability,
@@ -163,15 +208,17 @@ class Gateway:
             tls=files,
             reflection=settings.profile == "development",
         )
-        return GrpcServer(options, parts, self._authenticator)
+        return GrpcServer(options, service_parts, self._authenticator)
 
     def _watch(self, directory: Directory) -> None:
         self._metrics.watch_pools(self)
+        self._metrics.watch_breakers(lambda: self._breakers)
         self._metrics.watch_sessions(directory.states)
 
     def stats(self) -> dict[str, PoolStats]:
         """Take a snapshot of every pool."""
-        return {name: pool.stats() for name, pool in self.pools.items()}
+        bare = {group.bare_name: group.stats(BARE) for group in self._groups if group.core.has_bare}
+        return {name: pool.stats() for name, pool in self.pools.items()} | bare
 
     async def _keep_health(self, health: Health, store: RedisStore, server: GrpcServer, directory: Directory) -> None:
         """Copy what the parts know into the health report."""
@@ -194,113 +241,6 @@ class Gateway:
             await asyncio.sleep(HEALTH_SECONDS)
 
 
-# From settings to parts.
-
-
-def authenticator(settings: Settings, *, insecure_dev: bool) -> Authenticator:
-    """Return who decides about callers. Raises `SettingsError` when nobody would."""
-    if insecure_dev and settings.profile == "production":
-        raise SettingsError("--insecure-dev is not for production")
-    if settings.callers:
-        return StaticTokens(
-            [
-                _holder(caller.name, caller.tenant, caller.token_sha256_file, frozenset(caller.rights))
-                for caller in settings.callers
-            ]
-        )
-    if not insecure_dev:
-        raise SettingsError(
-            "callers: nobody may call. Name at least one caller with a token, or start with "
-            "--insecure-dev to let everybody on this machine in"
-        )
-    if not is_loopback(settings.grpc.address.rpartition(":")[0]):
-        raise SettingsError(f"--insecure-dev serves loopback only, not {settings.grpc.address}")
-    return InsecureDev()
-
-
-def _holder(name: str, tenant: str, file: Path, rights: frozenset[Right]) -> TokenHolder:
-    text = _secret(file, f"callers.{name}.token_sha256_file")
-    try:
-        digest = bytes.fromhex(text)
-    except ValueError:
-        digest = b""
-    if len(digest) != hashlib.sha256().digest_size:
-        raise SettingsError(f"callers.{name}.token_sha256_file: {file} must hold 64 hex digits")
-    if digest == hashlib.sha256(b"").digest():
-        raise SettingsError(f"callers.{name}.token_sha256_file: {file} is the hash of an empty token")
-    return TokenHolder(Principal(tenant, name, rights), digest)
-
-
-def accounts(settings: Settings) -> dict[str, Account]:
-    """Return the accounts with their keys. Raises `SettingsError`, without a word of a key."""
-    return {name: _account(settings, name) for name in settings.accounts}
-
-
-def _account(settings: Settings, name: str) -> Account:
-    chosen = settings.accounts[name]
-    where = f"accounts.{name}.key_file"
-    value = _secret(chosen.key_file, where) if chosen.key_file else _key_without_file(settings, name)
-    try:
-        key = ApiKey(value)
-    except ValueError:
-        raise SettingsError(f"{where}: what it holds is not a key") from None
-    return Account(name, key, chosen.organization, chosen.project)
-
-
-def _key_without_file(settings: Settings, name: str) -> str:
-    urls = [target.url for target in settings.targets.values() if name in target.accounts]
-    if all(is_loopback(urlsplit(url).hostname or "") for url in urls):
-        return _SIMULATOR_KEY
-    value = environment_key()
-    if not value:
-        raise SettingsError(f"accounts.{name}.key_file: no file is named, and OPENAI_API_KEY is not set")
-    return value
-
-
-def _secret(file: Path, where: str) -> str:
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise SettingsError(f"{where}: {file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{where}: {file} is not text") from None
-
-
-def templates(settings: Settings) -> dict[str, Template]:
-    """Return the templates with their line classes."""
-    made = {}
-    for name, chosen in settings.templates.items():
-        target = settings.targets[chosen.target]
-        account = target.accounts[0]
-        line = LineClass(
-            target=chosen.target,
-            provider=target.provider,
-            url=target.url,
-            model=chosen.model,
-            session_type="realtime",
-            account=account,
-            key_version="1",
-            safety=settings.accounts[account].safety,
-        )
-        made[name] = Template(name, line, chosen.session, chosen.recovery.user_turns, chosen.durability)
-    return made
-
-
-def pool_limits(chosen: PoolSettings) -> PoolLimits:
-    """Return the pool's bounds."""
-    return PoolLimits(
-        floor=chosen.floor,
-        ceiling=chosen.ceiling,
-        reserve=chosen.reserve,
-        reserve_after_ms=chosen.reserve_after_ms,
-        dials_max=chosen.dials_max,
-        age_max_seconds=chosen.age_max_seconds,
-        age_jitter_ratio=chosen.age_jitter_ratio,
-        waiters_max=chosen.waiters_max,
-        wait_max_ms=chosen.wait_max_ms,
-    )
-
-
 def _lease_ids() -> Iterator[LeaseId]:
     while True:
         yield LeaseId(f"lease_{secrets.token_urlsafe(12)}")
@@ -318,8 +258,13 @@ async def _keep_running(valkey: EmbeddedValkey) -> None:
             _log.error("embedded_store_not_started", error=error.message)
 
 
-async def _all_stopped(pools: Sequence[WarmPool]) -> None:
-    await asyncio.gather(*(pool.stop() for pool in pools))
+def _revoke(pools: Iterable[WarmPool], lease_id: LeaseId) -> None:
+    for pool in pools:
+        pool.revoked(lease_id)
+
+
+async def _all_stopped(groups: Sequence[TrunkGroup]) -> None:
+    await asyncio.gather(*(group.stop() for group in groups))
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

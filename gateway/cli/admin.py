@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from trunkline.v1.admin_pb2 import LeaseKind
 from trunkline.v1.types_pb2 import SessionState
 from trunkline_client import AsyncClient, TrunklineError
 
@@ -30,11 +31,8 @@ def pools(access: Access, *, as_json: bool) -> None:
 def leases(access: Access, *, as_json: bool) -> None:
     """Show leases."""
     answer = _ask(access, lambda client: client.leases())
-    columns = "lease pool tenant caller session held_s correlation"
-    rows = [
-        (x.lease_id, x.pool, x.tenant, x.caller, x.session_id, _seconds(x.held_ms), x.correlation_id)
-        for x in answer.leases
-    ]
+    columns = "lease kind pool tenant caller session held_s ends_in_s correlation"
+    rows = [_lease(each) for each in answer.leases]
     _show(answer, columns, rows, as_json=as_json)
 
 
@@ -48,6 +46,10 @@ def sessions(access: Access, *, as_json: bool) -> None:
 
 def _pool(pool: Any) -> _Row:
     state = "draining" if pool.is_draining else "paused" if pool.paused else "serving"
+    if pool.key_refused:
+        state += ", the key is refused"
+    elif pool.breaker_open:
+        state += ", the breaker is open"
     if pool.last_dial_failure:
         state += f", dialling fails: {pool.last_dial_failure}"
     return (
@@ -64,6 +66,13 @@ def _pool(pool: Any) -> _Row:
         pool.acquires.get("wait", 0),
         state,
     )
+
+
+def _lease(lease: Any) -> _Row:
+    kind = LeaseKind.Name(lease.kind).removeprefix("LEASE_KIND_").lower()
+    ends_in = _seconds(lease.expires_in_ms) if lease.expires_in_ms else ""
+    session, held = lease.session_id, _seconds(lease.held_ms)
+    return (lease.lease_id, kind, lease.pool, lease.tenant, lease.caller, session, held, ends_in, lease.correlation_id)
 
 
 def _session(session: Any) -> _Row:

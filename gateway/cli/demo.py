@@ -32,7 +32,8 @@ _CONFIGURATION: Final[dict[str, Any]] = {
     "pools": {
         "default": {"floor": WARM_LINES, "ceiling": 32},
         # A floor of 0: each caller waits for its own dial, on the same gateway and path.
-        "cold": {"floor": 0, "ceiling": 16, "wait_max_ms": 10_000},
+        # Cold stays cold: without this its floor would follow the demand of the demo itself.
+        "cold": {"floor": 0, "ceiling": 16, "wait_max_ms": 10_000, "demand": {"enabled": False}},
     },
 }
 

@@ -1,7 +1,27 @@
-"""How long to wait between dials that fail: full jitter, so that many gateways do not come together."""
+"""How long to wait between dials that fail: full jitter, so that many gateways do not come together.
+
+Success alone forgives nothing: a provider may accept and drop. Only a line that has stood for a while does.
+"""
 
 from dataclasses import dataclass
 from random import Random
+from typing import Final
+
+from gateway.core.errors import Reason
+
+# What does not heal by asking again soon: somebody has to change something.
+STUBBORN: Final = frozenset(
+    {
+        Reason.UPSTREAM_REFUSED_KEY,
+        Reason.BUDGET_EXHAUSTED,
+        Reason.CONFIG_REJECTED,
+        Reason.UNKNOWN_MODEL,
+        Reason.SAFETY_IDENTIFIER_REFUSED,
+    }
+)
+# So many such refusals, or early deaths, in a row are believed.
+STUBBORN_AFTER: Final = 3
+_WIDTH_MAX: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,8 +30,8 @@ class BackoffOptions:
 
     first_seconds: float = 0.25
     max_seconds: float = 8.0
-    # A refused key does not heal by asking: one probe now and then is enough.
-    refused_key_seconds: float = 30.0
+    # One probe now and then is enough for a refusal that is believed.
+    stubborn_seconds: float = 30.0
 
 
 def full_jitter_seconds(failures: int, options: BackoffOptions, rng: Random) -> float:
@@ -19,3 +39,60 @@ def full_jitter_seconds(failures: int, options: BackoffOptions, rng: Random) -> 
     # The exponent is bounded before the power, which would overflow after a long outage.
     ceiling = min(options.max_seconds, options.first_seconds * 2.0 ** min(failures - 1, 32))
     return rng.uniform(0.0, ceiling)
+
+
+class Backoff:
+    """Failures since the last proof, when the next dial may begin, and how many at once."""
+
+    def __init__(self, options: BackoffOptions, rng: Random) -> None:
+        """Begin with one dial: nothing is proven yet."""
+        self._options = options
+        self._rng = rng
+        self._began_at = 0.0
+        self._died_young = 0
+        self.failures = 0
+        self.last_failure: Reason | None = None
+        self.not_before = 0.0
+        # The same for lines that nobody waits for.
+        self.refill_not_before = 0.0
+        # Dials at once: doubled by each success, one again after a failure.
+        self.width = 1
+
+    def failed(self, reason: Reason, retry_after_seconds: float | None, now: float) -> None:
+        """Record a dial that failed."""
+        if not self.failures:
+            self._began_at = now
+        self.failures += 1
+        self.last_failure = reason
+        self.width = 1
+        if reason in STUBBORN and self.failures >= STUBBORN_AFTER:
+            delay = self._options.stubborn_seconds
+        else:
+            delay = full_jitter_seconds(self.failures, self._options, self._rng)
+        self.not_before = max(self.not_before, now + max(delay, retry_after_seconds or 0.0))
+
+    def died_young(self, now: float) -> None:
+        """Record a line that died as soon as it was ready. After a few, only a waiting caller causes a dial."""
+        self.failed(Reason.UPSTREAM_CLOSED, None, now)
+        self._died_young += 1
+        if self._died_young >= STUBBORN_AFTER:
+            self.postpone_refill(self._options.stubborn_seconds, now)
+
+    def postpone(self, seconds: float, now: float) -> None:
+        """Let nothing be dialled for so long, without a failure: there is no place, or no turn."""
+        self.not_before = max(self.not_before, now + seconds)
+
+    def postpone_refill(self, seconds: float, now: float) -> None:
+        """Let nothing be dialled for the floor for so long."""
+        self.refill_not_before = max(self.refill_not_before, now + seconds)
+
+    def succeeded(self) -> None:
+        """Record a dial that succeeded: more may be tried at once. It forgives nothing yet."""
+        self.width = min(self.width * 2, _WIDTH_MAX)
+        self.last_failure = None
+
+    def proved(self, ready_at: float, now: float) -> None:
+        """Record that a line stands which became ready at `ready_at`: what failed before that is over."""
+        if self.failures and ready_at >= self._began_at:
+            self.failures, self._died_young = 0, 0
+            self.refill_not_before = min(self.refill_not_before, now)

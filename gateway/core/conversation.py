@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from gateway.core import events as out
 from gateway.core import realtime as wire
-from gateway.core.redaction import redact
+from gateway.core.redaction import redact, shown_code
 from gateway.core.tally import Tally, usage_of
-from gateway.core.turns import TurnTaking
+from gateway.core.turns import TurnTaking, sets_turn_detection
 
 # How long the server may take to hear that the last audio was speech.
 HEARING_SECONDS: Final = 2.0
@@ -43,7 +43,10 @@ class Conversation:
     def __init__(self, turn_taking: TurnTaking) -> None:
         """Begin with no answer under way."""
         self.turns = turn_taking
+        self.input_bytes_per_second = turn_taking.input_format.size_bytes(1000)
         self.tally = Tally()
+        self.first_heard_at: float | None = None
+        self.caller_sets_turns = False
         # (what it is counted from, seconds) of first audios that nobody has collected yet.
         self.first_audios: list[tuple[str, float]] = []
         self._answers: dict[str, _Answer] = {}
@@ -73,6 +76,8 @@ class Conversation:
         if not isinstance(event_id, str) or not self._is_free(event_id):
             event_id = f"{_CONTROL_EVENT_ID}{cseq}-{self._numbered}"
         match event.get("type"):
+            case "session.update":
+                self.caller_sets_turns = self.caller_sets_turns or sets_turn_detection(event.get("session"))
             case "response.create":
                 self._requested[event_id] = None
             case "input_audio_buffer.commit":
@@ -102,17 +107,14 @@ class Conversation:
 
     # Questions.
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the provider should be heard of soon."""
+        return bool(self._answers or self._requested or self._commits or self._answer_expected or self._turn_open)
+
     def is_due(self, now: float) -> bool:
         """Whether the session still owes its caller something."""
-        return bool(
-            self._answers
-            or self._requested
-            or self._commits
-            or self._answer_expected
-            or self._turn_open
-            or self._transcripts_due
-            or now < self._hear_until
-        )
+        return bool(self.is_busy or self._transcripts_due or now < self._hear_until)
 
     # From the server.
 
@@ -122,9 +124,8 @@ class Conversation:
         answer = self._answers.get(event.response_id)
         if answer is None:
             # Behind its end, an answer does not begin again: it would be due for ever.
-            late = self._last_done is not None and self._last_done.id == event.response_id
-            answer = self._last_done if late else self._begin(event.response_id, now)
-            assert answer is not None  # noqa: S101 for the reader of types
+            done = self._last_done
+            answer = done if done is not None and done.id == event.response_id else self._begin(event.response_id, now)
         if answer.first_audio_at is None:
             self._first_audio(answer, now)
         if answer.item_id != event.item_id:
@@ -141,6 +142,7 @@ class Conversation:
 
     def _updated(self, event: wire.SessionUpdatedEvent, _now: float) -> Sequence[out.SessionEvent]:
         self.turns = TurnTaking.of(event.configuration())
+        self.input_bytes_per_second = self.turns.input_format.size_bytes(1000)
         return (out.SessionUpdated(bytes(event.session).decode()),)
 
     def _speech_started(self, event: wire.BufferSpeechStarted, _now: float) -> Sequence[out.SessionEvent]:
@@ -180,6 +182,7 @@ class Conversation:
 
     def _first_audio(self, answer: _Answer, now: float) -> None:
         answer.first_audio_at = now
+        self.first_heard_at = self.first_heard_at or now
         self.first_audios.append(("response_created", now - answer.created_at))
         if answer.speech_stopped_at is not None:
             self.first_audios.append(("speech_stopped", now - answer.speech_stopped_at))
@@ -200,7 +203,7 @@ class Conversation:
         usage = usage_of(response.usage)
         self.tally.responses += 1
         self.tally.usage = self.tally.usage + usage
-        details = response.status_details
+        details = None if isinstance(response.status_details, str) else response.status_details
         first = answer.first_audio_at
         done = out.ResponseDone(
             response_id=response.id,
@@ -245,7 +248,7 @@ class Conversation:
         told = out.ErrorEvent(
             wire.error_reason(error),
             redact(error.message),
-            upstream_code=error.code or "",
+            upstream_code=shown_code(error.code),
             client_event_id="" if event_id.startswith(_CONTROL_EVENT_ID) else event_id,
             cseq=_cseq(event_id),
         )
@@ -282,8 +285,7 @@ _READERS: Final[dict[type[Any], Callable[[Conversation, Any, float], Sequence[ou
 }
 
 
-def _limit(limit: Any) -> out.RateLimit:
-    # The contract's counts are not negative; a provider's may be, for a moment.
+def _limit(limit: Any) -> out.RateLimit:  # the contract's counts are not negative; a provider's may be
     return out.RateLimit(limit.name, max(0, limit.limit), max(0, limit.remaining), limit.reset_seconds)
 
 

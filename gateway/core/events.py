@@ -85,10 +85,20 @@ class Usage(Struct, frozen=True):
 # From the caller.
 
 
-class OpenRequest(Struct, frozen=True):
-    """Ask for a line. `overrides` is a merge patch on the template's session object."""
+class Greet(Struct, frozen=True):
+    """Let the model speak first; for `guard_ms` after its first audio the caller's hello does not cut it."""
 
-    template: str = "default"
+    instructions: str = ""
+    guard_ms: int = 0
+
+
+class OpenRequest(Struct, frozen=True):
+    """Ask for a line. `overrides` is a merge patch on the template's session object.
+
+    An empty template is the reservation's, or `default`.
+    """
+
+    template: str = ""
     overrides: Mapping[str, Any] = {}
     resumable: bool = False
     lease_token: str = ""
@@ -98,6 +108,9 @@ class OpenRequest(Struct, frozen=True):
     life_max_seconds: int = 0
     idle_max_seconds: int = 0
     wait_max_ms: int = 0
+    # What was said before, already in the provider's words: client events in order.
+    history: tuple[Mapping[str, Any], ...] = ()
+    greet: Greet | None = None
     # Names of fields that were set and are not served yet.
     unserved: tuple[str, ...] = ()
 

@@ -46,4 +46,5 @@ class Lease:
     id: LeaseId
     connection_id: ConnectionId
     granted_at: float
+    renewed_at: float
     state: LeaseState = LeaseState.HELD

@@ -1,269 +1,296 @@
-"""The shelf of fresh lines: decides who gets one, which are opened and which are closed.
+"""All lines of one class: the inputs that a pool takes and the questions that it answers.
 
-Every input records one fact and then settles; nothing else decides. Performs nothing: effects come
-back as values, in order. Knows no clock (`now` comes in, monotonic seconds) and draws chance from `rng`.
+Every input records one fact in the books and then settles; nothing else decides. Performs nothing: effects
+come back as values, in order. Knows no clock (`now` comes in, monotonic seconds) and draws chance from `rng`.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import count, islice
+from collections.abc import Iterator, Mapping
 from random import Random
+from typing import Final
 
-from gateway.core.backoff import full_jitter_seconds
-from gateway.core.connection import TABLE, Connection, ConnectionEvent, ConnectionState
-from gateway.core.effects import Close, Dial, Effect, Grant, Reject
+from gateway.core.books import Books
+from gateway.core.breaker import Breaker
+from gateway.core.connection import ConnectionEvent, ConnectionState
+from gateway.core.dialling import count_arrival
+from gateway.core.effects import Effect, Reject, Revoke
 from gateway.core.errors import Reason
 from gateway.core.ids import ConnectionId, LeaseId, WaiterId
 from gateway.core.lease import TABLE as LEASE_TABLE
-from gateway.core.lease import Lease, LeaseEvent
+from gateway.core.lease import LeaseEvent
+from gateway.core.policy import STANDING_SECONDS, can_serve, next_deadline, settle
 from gateway.core.pool_limits import PoolLimits, PoolStats
+from gateway.core.reservation import TABLE as RESERVATION_TABLE
+from gateway.core.reservation import Reservation, ReservationEvent
+from gateway.core.share import Share, Waiter
+from gateway.core.snapshot import snapshot
 from gateway.core.transitions import step
 
-# A line is handed out only while this part of its life is left.
-LIFE_LEFT_MIN_RATIO = 0.8
-
-
-@dataclass(slots=True)
-class _Waiter:
-    id: WaiterId
-    asked_at: float
-    deadline: float
-    # Still inside its own `request`: a grant now is a hit.
-    asks: bool = True
+# A line called back by another gateway is not replaced at once: somebody waits for its place.
+RECALL_PAUSE_SECONDS: Final = 2.0
 
 
 class PoolCore:
-    """One pool. The shell performs what the methods return and calls `tick` at `next_deadline`."""
+    """One line class. The shell performs what the methods return and calls `tick` at `next_deadline`."""
 
-    def __init__(self, limits: PoolLimits, rng: Random, lease_ids: Iterator[LeaseId]) -> None:
-        """Begin empty; nothing is dialled before `start`."""
-        self.limits = limits
-        self._rng = rng
-        self._lease_ids = lease_ids
-        self._connection_ids = count(1)
-        self._shelves: dict[ConnectionState, dict[ConnectionId, Connection]] = {
-            state: {} for state in ConnectionState if state is not ConnectionState.CLOSED
-        }
-        self._leases: dict[LeaseId, Lease] = {}
-        self._waiters: dict[WaiterId, _Waiter] = {}
-        self._draining = False
-        self._failures = 0
-        self._last_failure: Reason | None = None
-        self._dial_not_before = 0.0
-        self._settled_at = 0.0
+    def __init__(
+        self,
+        shares: Mapping[str, tuple[str, PoolLimits]],
+        breaker: Breaker,
+        rng: Random,
+        lease_ids: Iterator[LeaseId],
+    ) -> None:
+        """Begin empty, with a share for each template: its version and limits. Nothing is dialled before `start`."""
+        self._books = Books(shares, breaker, rng, lease_ids)
+        # Whether there is a bare share, with the name BARE.
+        self.has_bare = self._books.bare is not None
 
-    # Inputs.
+    # Inputs: callers.
 
     def start(self, now: float) -> list[Effect]:
         """Open the first lines."""
-        return self._settle(now)
+        return settle(self._books, now)
 
-    def request(self, waiter_id: WaiterId, deadline: float, now: float) -> list[Effect]:
+    def request(self, pool: str, waiter_id: WaiterId, deadline: float, now: float) -> list[Effect]:
         """Ask for a line until `deadline`. Answered exactly once, by Grant or Reject, unless cancelled."""
-        if self._draining:
-            return [Reject(waiter_id, Reason.DRAINING, 0.0)]
-        late = self._reject_late_waiters(now)
-        # A full queue is full only for those who would have to stand in it.
-        served_at_once = not self._waiters and self._shelves[ConnectionState.READY]
-        if not served_at_once and len(self._waiters) >= self.limits.waiters_max:
-            return [*late, Reject(waiter_id, Reason.QUEUE_FULL, 0.0)]
-        waiter = self._waiters[waiter_id] = _Waiter(waiter_id, now, deadline)
-        effects = self._settle(now)
-        waiter.asks = False
-        return [*late, *effects]
+        share = self._books.shares[pool]
+        return self._ask(share, share.waiters, Waiter(waiter_id, pool, now, deadline), now)
+
+    def request_alone(self, pool: str, waiter_id: WaiterId, deadline: float, now: float) -> list[Effect]:
+        """Ask for a line that is dialled for this waiter alone. Answered as a `request`."""
+        share = self._books.shares[pool]
+        return self._ask(share, share.alone, Waiter(waiter_id, pool, now, deadline), now)
+
+    def reserve(self, pool: str, waiter_id: WaiterId, ttl_seconds: float, deadline: float, now: float) -> list[Effect]:
+        """Ask for a unit of supply until `deadline`. Answered exactly once, by Reserve or Reject, unless cancelled."""
+        share = self._books.shares[pool]
+        return self._ask(share, share.waiters, Waiter(waiter_id, pool, now, deadline, ttl_seconds), now)
+
+    def redeem(
+        self, pool: str, waiter_id: WaiterId, lease_id: LeaseId | None, deadline: float, now: float
+    ) -> list[Effect]:
+        """Ask for the line of a reservation, ahead of everybody without one; None = it was made elsewhere.
+
+        Raises `KeyError` when there is no such reservation here. Otherwise answered as a `request`.
+        """
+        share, waiter = self._books.shares[pool], Waiter(waiter_id, pool, now, deadline)
+        if lease_id is None:
+            return self._ask(share, share.first, waiter, now)
+        reservation = share.reservations[lease_id]
+        if reservation.expires_at <= now:
+            raise KeyError(lease_id)
+        self._books.end_reservation(reservation, ReservationEvent.USED)
+        return self._enter(share.first, waiter, now)
+
+    def renew(self, lease_id: LeaseId, now: float) -> bool:
+        """Say that a lease is in use; False = it has ended."""
+        lease = self._books.leases.get(lease_id)
+        if lease is None:
+            return False
+        lease.state = step(LEASE_TABLE, lease.state, LeaseEvent.RENEWED)
+        lease.renewed_at = now
+        return True
+
+    def renew_reservation(self, lease_id: LeaseId, ttl_seconds: float, now: float) -> bool:
+        """Let a reservation live for so long from now; False = it has ended."""
+        reservation = self._books.reservations.get(lease_id)
+        if reservation is None or reservation.expires_at <= now:
+            return False
+        reservation.state = step(RESERVATION_TABLE, reservation.state, ReservationEvent.RENEWED)
+        reservation.expires_at = now + ttl_seconds
+        return True
+
+    def end_reservation(self, lease_id: LeaseId, event: ReservationEvent, now: float) -> list[Effect]:
+        """End a reservation: RELEASED, or USED at another gateway. Nothing happens where it has ended before."""
+        reservation = self._books.reservations.get(lease_id)
+        if reservation is not None:
+            self._books.end_reservation(reservation, event)
+        return settle(self._books, now)
 
     def cancel(self, waiter_id: WaiterId, now: float) -> list[Effect]:
         """Forget a waiter. The dial that it caused goes on: the next one will be glad of it."""
-        self._waiters.pop(waiter_id, None)
-        return self._settle(now)
-
-    def dial_succeeded(self, connection_id: ConnectionId, life_seconds: float | None, now: float) -> list[Effect]:
-        """Record that a line is ready, with `life_seconds` to live (None = no limit known)."""
-        connection = self._find(connection_id)
-        self._move(connection, ConnectionEvent.DIAL_SUCCEEDED)
-        limits = self.limits
-        age = limits.age_max_seconds * (1 - limits.age_jitter_ratio * self._rng.random())
-        if life_seconds is not None:
-            age = min(age, life_seconds * (1 - LIFE_LEFT_MIN_RATIO))
-        connection.ready_at = now
-        connection.retire_at = now + age
-        if age > 0:
-            self._failures, self._last_failure, self._dial_not_before = 0, None, now
-        else:  # used up at birth: the next one would be too
-            self._back_off(Reason.UPSTREAM_CLOSED, now)
-        return self._settle(now)
-
-    def dial_failed(self, connection_id: ConnectionId, reason: Reason, now: float) -> list[Effect]:
-        """Record that a line could not be opened; further dials are spaced out."""
-        self._move(self._find(connection_id), ConnectionEvent.DIAL_FAILED)
-        self._back_off(reason, now)
-        return self._settle(now)
-
-    def _back_off(self, reason: Reason, now: float) -> None:
-        self._failures += 1
-        self._last_failure = reason
-        backoff = self.limits.backoff
-        if reason is Reason.UPSTREAM_REFUSED_KEY:
-            delay = backoff.refused_key_seconds
-        else:
-            delay = full_jitter_seconds(self._failures, backoff, self._rng)
-        self._dial_not_before = max(self._dial_not_before, now + delay)
-
-    def connection_lost(self, connection_id: ConnectionId, now: float) -> list[Effect]:
-        """Record that a line ended by itself; a lease on it ends with it."""
-        connection = self._find(connection_id)
-        self._move(connection, ConnectionEvent.LOST)
-        for lease in [x for x in self._leases.values() if x.connection_id == connection_id]:
-            self._end(lease, LeaseEvent.CONNECTION_LOST)
-        return self._settle(now)
-
-    def close_finished(self, connection_id: ConnectionId, now: float) -> list[Effect]:
-        """Record that a line which was to be closed is closed."""
-        connection = self._shelves[ConnectionState.DRAINING].get(connection_id)
-        if connection is not None:  # else it was lost while it closed
-            self._move(connection, ConnectionEvent.CLOSE_FINISHED)
-        return self._settle(now)
+        self._books.forget(waiter_id)
+        return settle(self._books, now)
 
     def release(self, lease_id: LeaseId, reason: str, now: float) -> list[Effect]:
         """End a lease; its line is used up and closed. Nothing happens where it has ended before."""
-        lease = self._leases.get(lease_id)
+        lease = self._books.leases.get(lease_id)
         if lease is None:
             return []
-        self._end(lease, LeaseEvent.RELEASED)
-        self._move(self._find(lease.connection_id), ConnectionEvent.LEASE_ENDED)
-        return [Close(lease.connection_id, reason), *self._settle(now)]
+        return [self._books.close_leased(lease, LeaseEvent.RELEASED, reason), *settle(self._books, now)]
 
-    def drain(self, now: float) -> list[Effect]:
-        """Take nothing new: waiters are sent away, idle lines closed, leases left to finish."""
-        self._draining = True
-        return self._settle(now)
+    # Inputs: lines.
+
+    def dial_begun(self, connection_id: ConnectionId, now: float) -> None:
+        """Record that a dial has its place and its turn, and begins."""
+        line = self._books.connections[connection_id]
+        line.dialled_at = now
+        self._books.share_of(line).is_blocked = False
+
+    def dial_succeeded(self, connection_id: ConnectionId, life_seconds: float | None, now: float) -> list[Effect]:
+        """Record that a line is ready, with `life_seconds` to live (None = no limit known)."""
+        books, line = self._books, self._books.connections[connection_id]
+        if line.state is not ConnectionState.CONNECTING:  # it was given up in this very moment
+            return settle(books, now)
+        share = books.share_of(line)
+        for each in books.all:
+            each.demand.dialled(now - line.decided_at)
+        share.given_up = 0
+        waiter = share.alone.get(line.dialled_for) if line.dialled_for is not None else None
+        if books.stand_ready(line, life_seconds, now) > 0:
+            share.backoff.succeeded()
+            books.breaker.succeeded(now)
+            books.young.append(line)
+        else:  # used up at birth: the next one would be too
+            share.backoff.died_young(now)
+            books.breaker.failed(Reason.UPSTREAM_CLOSED, now, line.probe)
+        if line.dialled_for is None:
+            return settle(books, now)
+        if waiter is None or waiter.deadline <= now:
+            return [books.retire(line, "unwanted"), *settle(books, now)]
+        books.forget(waiter.id)
+        return [books.grant(waiter, line, now), *settle(books, now)]
+
+    def dial_failed(
+        self, connection_id: ConnectionId, reason: Reason, now: float, retry_after_seconds: float | None = None
+    ) -> list[Effect]:
+        """Record that a line could not be opened; further dials are spaced out."""
+        books, line = self._books, self._books.connections[connection_id]
+        if line.state is ConnectionState.CONNECTING:
+            share = books.share_of(line)
+            books.move(line, ConnectionEvent.DIAL_FAILED)
+            share.backoff.failed(reason, retry_after_seconds, now)
+            books.breaker.failed(reason, now, line.probe)
+        return settle(books, now)
+
+    def dial_refused(self, connection_id: ConnectionId, retry_after_seconds: float, now: float) -> list[Effect]:
+        """Record that the account has no place or no turn for a dial: it is tried again, and nothing has failed."""
+        books, line = self._books, self._books.connections[connection_id]
+        if line.state is ConnectionState.CONNECTING:
+            share = books.share_of(line)
+            books.move(line, ConnectionEvent.DIAL_FAILED)
+            books.breaker.abandoned(line.probe)
+            share.is_blocked = True
+            share.backoff.postpone_refill(retry_after_seconds, now)
+            if line.waited_for:
+                share.backoff.postpone(retry_after_seconds, now)
+        return settle(books, now)
+
+    def connection_lost(self, connection_id: ConnectionId, now: float) -> list[Effect]:
+        """Record that a line ended by itself; a lease on it ends with it."""
+        books, line = self._books, self._books.connections[connection_id]
+        share, before = books.share_of(line), line.state
+        books.move(line, ConnectionEvent.LOST)
+        for lease in [each for each in books.leases.values() if each.connection_id == connection_id]:
+            books.end(lease, LeaseEvent.CONNECTION_LOST)
+        if now - line.ready_at < STANDING_SECONDS:
+            if before is ConnectionState.READY:
+                share.backoff.died_young(now)
+                books.breaker.died(now)
+            elif before is ConnectionState.LEASED:  # perhaps its caller's doing: other pools are not to suffer
+                share.backoff.died_young(now)
+        return settle(books, now)
+
+    def proven(self, connection_id: ConnectionId, now: float) -> list[Effect]:
+        """Record that a line has shown that it is alive."""
+        line = self._books.connections.get(connection_id)
+        if line is not None:
+            line.proven_at, line.proving = now, False
+            if line.state is ConnectionState.READY:
+                self._books.share_of(line).expect(line)
+        return settle(self._books, now)
+
+    def close_finished(self, connection_id: ConnectionId, now: float) -> list[Effect]:
+        """Record that a line which was to be closed is closed."""
+        line = self._books.connections.get(connection_id)
+        if line is not None and line.state is ConnectionState.DRAINING:  # else it was lost while it closed
+            self._books.move(line, ConnectionEvent.CLOSE_FINISHED)
+        return settle(self._books, now)
+
+    # Inputs: operators, other gateways, time.
+    def drain(self, now: float, pool: str | None = None) -> list[Effect]:
+        """Take nothing new: waiters are sent away, idle lines closed, leases left to finish. None = all templates."""
+        for share in self._books.all if pool is None else [self._books.shares[pool]]:
+            share.draining = True
+        return settle(self._books, now)
+
+    def pause(self, pool: str) -> None:
+        """Refuse new callers of one template; who waits already is served."""
+        self._books.shares[pool].paused = True
+
+    def unpause(self, pool: str, now: float) -> list[Effect]:
+        """End a pause or a drain of one template."""
+        share = self._books.shares[pool]
+        share.paused = share.draining = False
+        return settle(self._books, now)
+
+    def retire(self, pool: str, version: str, now: float) -> list[Effect]:
+        """Make `version` the template's own: ready lines of any other are replaced, leased ones live on."""
+        self._books.shares[pool].version = version
+        return settle(self._books, now)
+
+    def give_back(self, lines: int, now: float) -> list[Effect]:
+        """Close up to so many ready lines that nobody waits for, oldest first: their places are needed elsewhere."""
+        books = self._books
+        idle = [line for share in books.all for line in share.idle()]
+        effects: list[Effect] = []
+        for line in sorted(idle, key=lambda line: line.ready_at)[:lines]:
+            books.share_of(line).backoff.postpone_refill(RECALL_PAUSE_SECONDS, now)
+            effects.append(books.retire(line, "recalled"))
+        return [*effects, *settle(books, now)]
+
+    def fence(self, now: float) -> list[Effect]:
+        """Close everything: this process has stood still for so long that its places are no longer its own."""
+        books, effects = self._books, list[Effect]()
+        for lease in list(books.leases.values()):
+            effects += [Revoke(lease.id), books.close_leased(lease, LeaseEvent.REVOKED, "fenced")]
+        for share in books.all:
+            lines = [*share.ready.values(), *share.connecting.values()]
+            effects += [books.retire(line, "fenced") for line in lines]
+        return [*effects, *settle(books, now)]
 
     def tick(self, now: float) -> list[Effect]:
         """Settle because time has passed."""
-        return self._settle(now)
+        return settle(self._books, now)
 
     # Questions.
 
+    def limits(self, pool: str) -> PoolLimits:
+        """The bounds of one template."""
+        return self._books.shares[pool].limits
+
     def next_deadline(self, now: float) -> float | None:
         """When `tick` is due next, never before `now`; None = not before the next input."""
-        times = [waiter.deadline for waiter in self._waiters.values()]
-        times += [line.retire_at for line in self._shelves[ConnectionState.READY].values()]
-        if self._shortfall() > 0:
-            times.append(self._dial_not_before)
-            times += [self._reserve_opens_at(w) for w in islice(self._waiters.values(), 1)]
-        # What was due at the last settling has been dealt with; what came due since is due now.
-        due = min((time for time in times if time > self._settled_at), default=None)
-        return None if due is None else max(due, now)
+        return next_deadline(self._books, now)
 
-    def position(self, waiter_id: WaiterId) -> int:
-        """Tell a waiter its place, 1 = next; 0 = it does not wait."""
-        for place, each in enumerate(self._waiters, start=1):
-            if each == waiter_id:
-                return place
-        return 0
+    def reservations(self, pool: str) -> Mapping[LeaseId, Reservation]:
+        """The living reservations of one template, oldest first."""
+        return self._books.shares[pool].reservations
 
-    def stats(self, now: float) -> PoolStats:
-        """Take an immutable snapshot."""
-        oldest = next(iter(self._waiters.values()), None)
-        return PoolStats(
-            dialling=len(self._shelves[ConnectionState.CONNECTING]),
-            ready=len(self._shelves[ConnectionState.READY]),
-            leased=len(self._shelves[ConnectionState.LEASED]),
-            draining=len(self._shelves[ConnectionState.DRAINING]),
-            waiting=len(self._waiters),
-            oldest_wait_seconds=0.0 if oldest is None else now - oldest.asked_at,
-            floor=self.limits.floor,
-            ceiling=self.limits.ceiling,
-            draining_pool=self._draining,
-            last_failure=self._last_failure,
-        )
+    def positions(self, pool: str) -> dict[WaiterId, int]:
+        """Tell everybody who waits for a template its place, 1 = next."""
+        return {waiter.id: place for place, waiter in enumerate(self._books.shares[pool].everybody(), start=1)}
 
-    # The one decision. The order is the policy.
+    def stats(self, pool: str, now: float) -> PoolStats:
+        """Take an immutable snapshot of one share."""
+        return snapshot(self._books, self._books.share(pool), now)
 
-    def _settle(self, now: float) -> list[Effect]:
-        self._settled_at = now
-        return [
-            *self._reject_late_waiters(now),
-            *self._retire_idle(now),
-            *self._grant_ready(now),
-            *self._dial_shortfall(now),
-        ]
+    # Inside.
 
-    def _reject_late_waiters(self, now: float) -> list[Effect]:
-        late = [w for w in self._waiters.values() if self._draining or w.deadline <= now]
-        for waiter in late:
-            del self._waiters[waiter.id]
-        # The caller learns what really stands in the way, where that is known.
-        reason = Reason.DRAINING if self._draining else self._last_failure or Reason.WAIT_TIMED_OUT
-        return [Reject(waiter.id, reason, now - waiter.asked_at) for waiter in late]
+    def _ask(self, share: Share, queue: dict[WaiterId, Waiter], waiter: Waiter, now: float) -> list[Effect]:
+        if share.draining:
+            return [Reject(waiter.id, Reason.DRAINING, 0.0)]
+        if share.paused:
+            return [Reject(waiter.id, Reason.POOL_PAUSED, 0.0)]
+        # A full queue is full only for those who would have to stand in it, and late ones leave it first.
+        effects = settle(self._books, now) if share.waiting >= share.limits.waiters_max else []
+        is_full = share.waiting >= share.limits.waiters_max
+        if is_full and not can_serve(self._books, share, waiter, queue, now):
+            return [*effects, Reject(waiter.id, Reason.QUEUE_FULL, 0.0)]
+        count_arrival(self._books, share, now)
+        return [*effects, *self._enter(queue, waiter, now)]
 
-    def _retire_idle(self, now: float) -> list[Effect]:
-        ready = self._shelves[ConnectionState.READY]
-        old = [line for line in ready.values() if self._draining or line.retire_at <= now]
-        for line in old:
-            self._move(line, ConnectionEvent.RETIRED)
-        return [Close(line.id, "drained" if self._draining else "aged") for line in old]
-
-    def _grant_ready(self, now: float) -> list[Effect]:
-        grants: list[Effect] = []
-        ready = self._shelves[ConnectionState.READY]
-        while self._waiters and ready:
-            waiter = self._waiters.pop(next(iter(self._waiters)))
-            line = ready[next(reversed(ready))]  # freshest first: the others age out in peace
-            self._move(line, ConnectionEvent.GRANTED)
-            lease = Lease(next(self._lease_ids), line.id, now)
-            self._leases[lease.id] = lease
-            waited = now - waiter.asked_at
-            grants.append(Grant(waiter.id, line.id, lease.id, waiter.asks, now - line.ready_at, waited))
-        return grants
-
-    def _dial_shortfall(self, now: float) -> list[Effect]:
-        if self._draining or now < self._dial_not_before:
-            return []
-        room = self.limits.ceiling - sum(map(len, self._shelves.values()))
-        wanted = min(self._shortfall(), room - self.limits.reserve)
-        if self._reserve_is_open(now):  # for those who wait; the floor is not filled from it
-            wanted = max(wanted, min(self._shortfall() - self.limits.floor, room))
-        # After a failure one dial at a time tries the water.
-        dials_max = 1 if self._failures else self.limits.dials_max
-        places = dials_max - len(self._shelves[ConnectionState.CONNECTING])
-        return [self._dial(now) for _ in range(min(wanted, places))]
-
-    def _dial(self, now: float) -> Effect:
-        connection = Connection(ConnectionId(next(self._connection_ids)), now)
-        self._shelves[ConnectionState.CONNECTING][connection.id] = connection
-        return Dial(connection.id)
-
-    def _shortfall(self) -> int:
-        if self._draining:
-            return 0
-        on_the_way = len(self._shelves[ConnectionState.CONNECTING])
-        there = len(self._shelves[ConnectionState.READY])
-        return self.limits.floor + len(self._waiters) - on_the_way - there
-
-    def _reserve_is_open(self, now: float) -> bool:
-        oldest = next(iter(self._waiters.values()), None)
-        return oldest is not None and self._reserve_opens_at(oldest) <= now
-
-    def _reserve_opens_at(self, oldest: _Waiter) -> float:
-        return oldest.asked_at + self.limits.reserve_after_ms / 1000
-
-    # Shelves. Only these two change a state and the collection that it lives in.
-
-    def _move(self, connection: Connection, event: ConnectionEvent) -> None:
-        after = step(TABLE, connection.state, event)
-        del self._shelves[connection.state][connection.id]
-        connection.state = after
-        if after is not ConnectionState.CLOSED:
-            self._shelves[after][connection.id] = connection
-
-    def _end(self, lease: Lease, event: LeaseEvent) -> None:
-        lease.state = step(LEASE_TABLE, lease.state, event)
-        del self._leases[lease.id]
-
-    def _find(self, connection_id: ConnectionId) -> Connection:
-        for shelf in self._shelves.values():
-            if connection_id in shelf:
-                return shelf[connection_id]
-        message = f"connection {connection_id} is on no shelf"
-        raise LookupError(message)
+    def _enter(self, queue: dict[WaiterId, Waiter], waiter: Waiter, now: float) -> list[Effect]:
+        queue[waiter.id] = waiter
+        effects = settle(self._books, now)
+        waiter.asks = False
+        return effects

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 
 from gateway.core.backoff import BackoffOptions
+from gateway.core.demand import DemandOptions
 from gateway.core.errors import Reason
 
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """The bounds of one pool. `ceiling` counts connecting, ready, leased and draining lines."""
+    """The bounds of one template's share. `ceiling` counts connecting, ready, leased and draining lines."""
 
     floor: int = 2
     ceiling: int = 16
@@ -20,12 +21,17 @@ class PoolLimits:
     age_jitter_ratio: float = 0.2
     waiters_max: int = 50
     wait_max_ms: int = 2000
+    # A line is handed out only while its last proof of life is so young.
+    proof_max_seconds: float = 10.0
+    # A lease that nobody has renewed for so long is taken back.
+    leak_after_seconds: float = 10.0
+    demand: DemandOptions = field(default_factory=DemandOptions)
     backoff: BackoffOptions = field(default_factory=BackoffOptions)
 
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
-    """One moment of a pool. Times in seconds."""
+    """One moment of one template's share. Times in seconds."""
 
     dialling: int
     ready: int
@@ -37,6 +43,14 @@ class PoolStats:
     ceiling: int
     draining_pool: bool
     last_failure: Reason | None
+    reserved: int = 0
+    paused: bool = False
+    # The account has no place or no turn for another dial.
+    blocked: bool = False
+    breaker_open: bool = False
+    key_refused: bool = False
+    # When a refused caller may come back with some hope.
+    retry_after_seconds: float = 0.25
 
     @property
     def total(self) -> int:

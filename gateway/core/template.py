@@ -65,13 +65,18 @@ def configuration(template: Template, overrides: Mapping[str, Any]) -> dict[str,
     The result names what the template and the overrides name; a null in the overrides stays a
     null, since absence would leave the line's own value in place.
     """
-    for name, fixed in (("model", template.line_class.model), ("type", template.line_class.session_type)):
-        if overrides.get(name, fixed) != fixed:
-            message = f"{name} belongs to the line class of template {template.name}; use another template"
-            raise CallerError(Reason.OVERRIDE_REFUSED, message)
+    check_patch(template, overrides)
     merged = merge(template.session, overrides)
     _keep_nulls(merged, overrides)
     return {**merged, "type": template.line_class.session_type}
+
+
+def check_patch(template: Template, patch: Mapping[str, Any]) -> None:
+    """Raise `CallerError` OVERRIDE_REFUSED where a patch names what was fixed when the line was dialled."""
+    for name, fixed in (("model", template.line_class.model), ("type", template.line_class.session_type)):
+        if patch.get(name, fixed) != fixed:
+            message = f"{name} belongs to the line class of template {template.name}; use another template"
+            raise CallerError(Reason.OVERRIDE_REFUSED, message)
 
 
 def _keep_nulls(merged: dict[str, Any], patch: Mapping[str, Any]) -> None:

@@ -31,13 +31,21 @@ class TurnTaking:
         found = _below(given, "turn_detection")
         return cls(
             by_server=given.get("turn_detection", found) is not None,
-            create_response=found.get("create_response", True) is not False,
+            # Who only transcribes is never answered.
+            create_response=found.get("create_response", True) is not False and session.get("type") != "transcription",
             interrupt_response=found.get("interrupt_response", True) is not False,
             silence_ms=_silence_ms(found.get("silence_duration_ms")),
             input_format=_format(given),
             output_format=_format(made),
             transcribes=bool(given.get("transcription")),
         )
+
+
+def sets_turn_detection(patch: object) -> bool:
+    """Whether a patch on the session object names how turns end."""
+    for name in ("audio", "input"):
+        patch = patch.get(name) if isinstance(patch, Mapping) else None
+    return isinstance(patch, Mapping) and "turn_detection" in patch
 
 
 # What is malformed is read as absent: the provider is the one to refuse it.

@@ -20,13 +20,15 @@ ROLES: Final = {
     control.ROLE_SYSTEM: "system",
 }
 # Fields of `open` that later work serves; a caller that sets one is told so, not ignored.
-_UNSERVED_OPEN: Final = ("lease_token", "safety_identifier", "history", "greet", "idempotency_key")
+_UNSERVED_OPEN: Final = ("idempotency_key",)
 CORRELATION_MAX: Final = 128
 NAME_MAX: Final = 128
 # The provider's own limits for metadata.
 METADATA_MAX: Final = 16
 KEY_MAX: Final = 64
 VALUE_MAX: Final = 512
+# The provider's limit for an end user's id.
+SAFETY_IDENTIFIER_MAX: Final = 64
 
 
 def caller_message(request: session.ConverseRequest) -> out.CallerMessage | None:
@@ -59,19 +61,59 @@ def _open(message: session.Open) -> out.OpenRequest:
     if any(len(key) > KEY_MAX or len(value) > VALUE_MAX for key, value in message.metadata.items()):
         text = f"a metadata key is over {KEY_MAX} or a value over {VALUE_MAX} long"
         raise CallerError(Reason.INVALID_FRAME, text)
+    if len(message.safety_identifier) > SAFETY_IDENTIFIER_MAX or not _is_printable(message.safety_identifier):
+        text = f"safety_identifier must be up to {SAFETY_IDENTIFIER_MAX} printable ASCII characters"
+        raise CallerError(Reason.SAFETY_IDENTIFIER_REFUSED, text)
     unserved = [name for name in _UNSERVED_OPEN if _is_set(message, name)]
     if types.FEATURE_RESUMABLE in message.features:
         unserved.append("features: FEATURE_RESUMABLE")
     return out.OpenRequest(
-        template=message.template or "default",
+        template=message.template,
         overrides=session_patch(message.overrides),
         metadata=dict(message.metadata),
         correlation_id=message.correlation_id,
         life_max_seconds=message.life_max_seconds,
         idle_max_seconds=message.idle_max_seconds,
         wait_max_ms=message.wait_max_ms,
+        lease_token=message.lease_token,
+        safety_identifier=message.safety_identifier,
+        history=tuple(_history(item) for item in message.history),
+        greet=out.Greet(message.greet.instructions, message.greet.guard_ms) if message.HasField("greet") else None,
         unserved=tuple(unserved),
     )
+
+
+def _is_printable(text: str) -> bool:
+    return text.isascii() and text.isprintable() and text == text.strip()
+
+
+def _history(message: session.HistoryItem) -> Mapping[str, Any]:
+    match message.WhichOneof("item"):
+        case "text":
+            item = _message_item(message.role, message.text)
+        case "tool_call":
+            call = message.tool_call
+            if not call.call_id or not call.name:
+                raise CallerError(Reason.INVALID_FRAME, "a tool_call in history needs a call_id and a name")
+            item = {
+                "type": "function_call",
+                "call_id": call.call_id,
+                "name": call.name,
+                "arguments": call.arguments_json or "{}",
+            }
+        case "tool_result":
+            item = _tool_output(message.tool_result)
+        case _:
+            raise CallerError(Reason.INVALID_FRAME, "an item of history is empty")
+    if message.item_id:
+        item["id"] = message.item_id
+    return {"type": "conversation.item.create", "item": item}
+
+
+def _message_item(chosen: control.Role.ValueType, text: str) -> dict[str, Any]:
+    role = ROLES.get(chosen, "user")
+    part = {"type": "output_text" if role == "assistant" else "input_text", "text": text}
+    return {"type": "message", "role": role, "content": [part]}
 
 
 def _is_set(message: session.Open, name: str) -> bool:
@@ -104,9 +146,7 @@ def _client_events(message: control.Control) -> tuple[Mapping[str, Any], ...]:
 
 
 def _text(message: control.TextInput) -> Mapping[str, Any]:
-    role = ROLES.get(message.role, "user")
-    part = {"type": "output_text" if role == "assistant" else "input_text", "text": message.text}
-    item: dict[str, Any] = {"type": "message", "role": role, "content": [part]}
+    item = _message_item(message.role, message.text)
     if message.item_id:
         item["id"] = message.item_id
     return {"type": "conversation.item.create", "item": item}
@@ -138,20 +178,19 @@ def _truncate(message: control.TruncateItem) -> Mapping[str, Any]:
 
 
 def _tool_result(message: control.ToolResult) -> tuple[Mapping[str, Any], ...]:
-    if not message.call_id:
-        raise CallerError(Reason.INVALID_FRAME, "tool_result.call_id is empty")
-    item = {
-        "type": "function_call_output",
-        "call_id": message.call_id,
-        "output": message.output,
-    }
-    create: Mapping[str, Any] = {"type": "conversation.item.create", "item": item}
+    create: Mapping[str, Any] = {"type": "conversation.item.create", "item": _tool_output(message)}
     return (create, {"type": "response.create"}) if message.create_response else (create,)
 
 
+def _tool_output(message: control.ToolResult) -> dict[str, Any]:
+    if not message.call_id:
+        raise CallerError(Reason.INVALID_FRAME, "tool_result.call_id is empty")
+    return {"type": "function_call_output", "call_id": message.call_id, "output": message.output}
+
+
 def _update(patch: dict[str, Any]) -> Mapping[str, Any]:
-    # The provider wants the type; the line class has fixed it.
-    return {"type": "session.update", "session": {"type": "realtime", **patch}}
+    # The provider wants a type; the session knows which.
+    return {"type": "session.update", "session": patch}
 
 
 def _raw(text: str) -> Mapping[str, Any]:

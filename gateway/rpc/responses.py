@@ -20,6 +20,11 @@ FORMATS: Final = {
 _Fields = dict[str, Any]
 
 
+def line_source(source: out.LineSource) -> types.LineSource.ValueType:
+    """Return where a line came from, in the contract's words."""
+    return types.LineSource.Value(f"LINE_SOURCE_{source.name}")
+
+
 def response(outgoing: out.Outgoing) -> session.ConverseResponse:
     """Return the message for one event with its numbers."""
     told = outgoing.event
@@ -86,7 +91,7 @@ def _opened(told: out.Opened) -> _Fields:
             ),
             heartbeat_ms=told.heartbeat_ms,
             config=session.ConfigState.Value(f"CONFIG_STATE_{told.config.name}"),
-            source=types.LineSource.Value(f"LINE_SOURCE_{told.source.name}"),
+            source=line_source(told.source),
             entry_age_ms=told.entry_age_ms,
             waited_ms=told.waited_ms,
             template=told.template,

@@ -11,7 +11,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gateway.rpc.auth import Authenticator, AuthInterceptor
-from gateway.rpc.services import SERVICE_NAMES, ServiceParts, add_services
+from gateway.rpc.parts import ServiceParts
+from gateway.rpc.services import SERVICE_NAMES, add_services
 
 _log = structlog.get_logger(__name__)
 GRACE_SECONDS: Final = 1.0

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from trunkline.v1 import errors_pb2
 
-from gateway.core.errors import CapacityError, GatewayError, Reason
+from gateway.core.errors import CapacityError, GatewayError, Reason, UpstreamError
 
 DOMAIN: Final = "trunkline"
 DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -59,6 +59,8 @@ def details(error: GatewayError) -> status_pb2.Status:
     """Return the rich form of a refusal: ErrorInfo, RetryInfo and PoolNumbers where they apply."""
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
     info.metadata["retryable"] = str(error.retryable).lower()
+    if isinstance(error, UpstreamError) and error.upstream_code:
+        info.metadata["upstream_code"] = error.upstream_code
     status = status_pb2.Status(code=STATUS[error.reason].value[0], message=error.message)
     status.details.append(_packed(info))
     if error.retry_after_seconds is not None:

@@ -25,6 +25,11 @@ class GrpcStream:
         self._context = context
         self._message_max_bytes = message_max_bytes
 
+    def remaining_seconds(self) -> float:
+        """How long until the caller's deadline; +inf = it has none."""
+        left = self._context.time_remaining()
+        return float("inf") if left is None else max(0.0, left)
+
     async def read(self) -> CallerMessage | None:
         """Return the next message; None = the caller sends no more.
 

@@ -5,7 +5,8 @@ import asyncio
 from trunkline.v1 import admin_pb2, types_pb2
 
 from gateway.rpc.responses import usage
-from gateway.runtime.pool import LeasedLine, WarmPool
+from gateway.runtime.lease import HeldReservation, LeasedLine
+from gateway.runtime.pool import WarmPool
 from gateway.runtime.session import LiveSession
 
 
@@ -26,25 +27,50 @@ def pool(source: WarmPool, gateway: str) -> admin_pb2.Pool:
         oldest_wait_ms=_ms(stats.oldest_wait_seconds),
         floor=stats.floor,
         ceiling=stats.ceiling,
+        paused=stats.paused,
         is_draining=stats.draining_pool,
+        breaker_open=stats.breaker_open,
+        key_refused=stats.key_refused,
         acquires=source.acquires,
         last_dial_failure=stats.last_failure or "",
     )
 
 
-def lease(holder: LiveSession, line: LeasedLine, gateway: str) -> admin_pb2.Lease:
-    """Show the lease of one session now."""
+def leases(source: WarmPool, gateway: str) -> list[admin_pb2.Lease]:
+    """Show the leases and reservations of one pool now."""
+    return [
+        *(_lease(source.name, line, gateway) for line in source.leases.values()),
+        *(_reservation(each, gateway) for each in source.living_reservations()),
+    ]
+
+
+def _lease(pool_name: str, line: LeasedLine, gateway: str) -> admin_pb2.Lease:
+    holder = line.holder
     return admin_pb2.Lease(
         lease_id=line.lease_id,
         gateway=gateway,
-        pool=holder.request.template,
+        pool=pool_name,
         kind=admin_pb2.LEASE_KIND_SESSION,
-        tenant=holder.stream.principal.tenant,
-        caller=holder.stream.principal.caller,
-        session_id=holder.id,
-        upstream_session_id=holder.upstream_session_id,
+        tenant=holder.tenant,
+        caller=holder.caller,
+        session_id=holder.session_id,
+        upstream_session_id=line.upstream.session_id,
         held_ms=_ms(_now() - line.granted_at),
-        correlation_id=holder.request.correlation_id,
+        correlation_id=holder.correlation_id,
+    )
+
+
+def _reservation(each: HeldReservation, gateway: str) -> admin_pb2.Lease:
+    return admin_pb2.Lease(
+        lease_id=each.lease_id,
+        gateway=gateway,
+        pool=each.pool,
+        kind=admin_pb2.LEASE_KIND_RESERVATION,
+        tenant=each.holder.tenant,
+        caller=each.holder.caller,
+        held_ms=_ms(_now() - each.granted_at),
+        expires_in_ms=_ms(each.expires_at - _now()),
+        correlation_id=each.holder.correlation_id,
     )
 
 
@@ -54,7 +80,7 @@ def session(live: LiveSession, gateway: str) -> admin_pb2.Session:
     return admin_pb2.Session(
         session_id=live.id,
         gateway=gateway,
-        pool=live.request.template,
+        pool=live.pool,
         tenant=live.stream.principal.tenant,
         caller=live.stream.principal.caller,
         state=types_pb2.SessionState.Value(f"SESSION_STATE_{live.state.name}"),

@@ -46,7 +46,7 @@ class Directory:
 
         When this call is cancelled, the session learns that its caller is gone and cleans up by itself.
         """
-        if (refusal := self._refusal()) is not None:
+        if (refusal := self.refusal()) is not None:
             self._parts.observer.refused(refusal.reason)
             return refusal
         session = LiveSession(stream, self._parts)
@@ -59,7 +59,8 @@ class Directory:
             session.caller_left()
             raise
 
-    def _refusal(self) -> GatewayError | None:
+    def refusal(self) -> GatewayError | None:
+        """Why nothing new is taken now; None = it is."""
         if self._draining:
             return CapacityError(Reason.DRAINING, "this gateway is going away")
         if self.is_full:

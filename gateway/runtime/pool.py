@@ -1,261 +1,277 @@
-"""The shell around one `PoolCore`: dials, grants, closes and keeps one timer. Decides nothing."""
+"""One template's warm lines, as callers see them: wait for one, hold it, give it back."""
 
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import Any, Final
+from typing import Final, NoReturn, TypeVar
 
 import structlog
 
-from gateway.core.effects import Close, Dial, Effect, Grant, Reject
+from gateway.core.effects import Effect, Grant, Reject, Reserve
 from gateway.core.errors import (
     RETRYABLE,
+    CallerError,
     CapacityError,
-    DialError,
     GatewayError,
-    LeaseEndedError,
     PoolNumbers,
     Reason,
     UpstreamError,
 )
 from gateway.core.events import LineSource
-from gateway.core.ids import ConnectionId, WaiterId
-from gateway.core.pool import PoolCore
-from gateway.core.pool_limits import PoolStats
+from gateway.core.ids import LeaseId, WaiterId
+from gateway.core.pool_limits import PoolLimits, PoolStats
+from gateway.core.reservation import ReservationEvent
 from gateway.core.template import Template
-from gateway.runtime.ports import CallerGoneError, Dialer, DialTimes, PoolObserver, Upstream
-from gateway.runtime.tasks import TaskScope
+from gateway.runtime.lease import HeldReservation, Holder, LeasedLine, Place, RejectedError, Wish, source_of
+from gateway.runtime.ports import CallerGoneError, PoolObserver, Upstream
+from gateway.runtime.trunk_group import Answer, TrunkGroup
 
-# Advice to a refused caller: about what one dial takes.
-RETRY_AFTER_SECONDS: Final = 1.0
-STOP_SECONDS: Final = 5.0
-_CAPACITY: Final = frozenset({Reason.QUEUE_FULL, Reason.WAIT_TIMED_OUT, Reason.DRAINING})
+# How often a waiter looks whether its place has changed.
+PLACE_SECONDS: Final = 0.25
+# What stood in the way, for the sentence; anything else is what dialling fails with.
+_REFUSALS: Final = {
+    Reason.QUEUE_FULL: "{waiting} callers wait already",
+    Reason.WAIT_TIMED_OUT: "none was ready in time",
+    Reason.POOL_EXHAUSTED: "every line is in use",
+    Reason.POOL_PAUSED: "an operator has paused it",
+    Reason.DRAINING: "it is going away",
+}
+_NO_PLACE: Final = "the account has no place for another line"
+# One sequence for all pools: several templates share a group.
+_waiter_ids = count(1)
 _log = structlog.get_logger(__name__)
-
-
-_Granted = tuple[Grant, Upstream]
-
-
-class LeasedLine:
-    """What a holder has: the line, until the lease ends. Afterwards every use raises."""
-
-    def __init__(self, grant: Grant, upstream: Upstream, granted_at: float) -> None:
-        """Wrap a granted line."""
-        self.lease_id = grant.lease_id
-        self.source = LineSource.WARM if grant.at_once else LineSource.WAITED
-        self.entry_age_seconds = grant.entry_age_seconds
-        self.waited_seconds = grant.waited_seconds
-        self.granted_at = granted_at
-        self._upstream: Upstream | None = upstream
-
-    @property
-    def upstream(self) -> Upstream:
-        """The line. Raises `LeaseEndedError` after the end of the lease."""
-        if self._upstream is None:
-            raise LeaseEndedError(Reason.LEASE_ENDED, f"lease {self.lease_id} has ended")
-        return self._upstream
-
-    def end(self) -> None:
-        """Take the line away from the holder."""
-        self._upstream = None
+T = TypeVar("T")
 
 
 class WarmPool:
     """Warm lines for one template."""
 
-    def __init__(self, template: Template, core: PoolCore, dialer: Dialer, observer: PoolObserver) -> None:
-        """Wire the parts; nothing is dialled before `start`."""
+    def __init__(self, template: Template, group: TrunkGroup, observer: PoolObserver) -> None:
+        """Use the lines of a group."""
         self.template = template
-        self._core = core
-        self._dialer = dialer
+        self._group = group
+        self._core = group.core
         self._observer = observer
-        self._lines: dict[ConnectionId, Upstream] = {}
-        self._waiters: dict[WaiterId, asyncio.Future[_Granted]] = {}
-        self._waiter_ids = count(1)
-        self._tasks = TaskScope(f"pool:{template.name}")
-        self._dials: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._now = group.now
+        self._places: dict[WaiterId, int] = {}
+        self._places_at = 0.0
+        # The leases that are held, and who reserves, for operators.
+        self.leases: dict[LeaseId, LeasedLine] = {}
+        self.reservations: dict[LeaseId, Holder] = {}
         # Acquires by result since the start.
         self.acquires: Counter[str] = Counter()
 
     @property
-    def wait_max_ms(self) -> int:
-        """How long a caller may wait for a line."""
-        return self._core.limits.wait_max_ms
+    def name(self) -> str:
+        """The template's name."""
+        return self.template.name
 
-    # Life.
-
-    def start(self) -> None:
-        """Open the first lines, in the background."""
-        self._perform(self._core.start(self._now()))
-
-    async def stop(self) -> None:
-        """Close every line; leases must have ended before. Bounded in time."""
-        self.drain()
-        for dial in self._dials:  # nobody wants them any more
-            dial.cancel()
-        await self._tasks.wait(STOP_SECONDS)
-        await self._tasks.cancel(STOP_SECONDS)
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def drain(self) -> None:
-        """Take nothing new; idle lines close, leases go on."""
-        self._perform(self._core.drain(self._now()))
+    @property
+    def limits(self) -> PoolLimits:
+        """The bounds in force."""
+        return self._core.limits(self.name)
 
     def stats(self) -> PoolStats:
         """Take an immutable snapshot."""
-        return self._core.stats(self._now())
+        return self._group.stats(self.name)
 
-    # For holders.
+    # For operators.
+
+    def pause(self) -> None:
+        """Refuse new callers; who waits already is served."""
+        self._core.pause(self.name)
+
+    def unpause(self) -> None:
+        """End a pause or a drain."""
+        self._perform(self._core.unpause(self.name, self._now()))
+
+    def drain(self) -> None:
+        """Take nothing new; idle lines close, leases go on."""
+        self._perform(self._core.drain(self._now(), self.name))
+
+    def retire_others(self) -> int:
+        """Replace ready lines of another version than the template's; return how many there were."""
+        before = self.stats().ready
+        self._perform(self._core.retire(self.name, self.template.version, self._now()))
+        return before - self.stats().ready
+
+    # For sessions.
 
     @asynccontextmanager
-    async def lease(self, wait_seconds: float, abandoned: "asyncio.Future[Any]") -> AsyncIterator[LeasedLine]:
+    async def lease(self, wish: Wish) -> AsyncIterator[LeasedLine]:
         """Hold a line for the length of the block; it is used up by that, whatever happens inside.
 
-        Raises `CapacityError` or `UpstreamError`, and `CallerGoneError` when `abandoned` is done first.
+        Raises `CapacityError`, `UpstreamError` or `CallerError` (a reservation that has ended), and
+        `CallerGoneError` when the wish is abandoned.
         """
-        grant, upstream = await self._acquire(wait_seconds, abandoned)
-        line = LeasedLine(grant, upstream, self._now())
+        grant, upstream = await self._acquire(wish)
+        line = LeasedLine(grant, upstream, wish.holder, source_of(wish, grant), self._now())
+        self.leases[grant.lease_id] = line
         try:
             yield line
         finally:
             line.end()
+            self.leases.pop(grant.lease_id, None)
             self._perform(self._core.release(grant.lease_id, "lease_ended", self._now()))
-            self._observer.lease_ended(self.template.name, self._now() - line.granted_at)
+            self._observer.lease_ended(self.name, self._now() - line.granted_at)
 
-    async def _acquire(self, wait_seconds: float, abandoned: "asyncio.Future[Any]") -> _Granted:
-        now = self._now()
-        waiter_id = WaiterId(next(self._waiter_ids))
-        future: asyncio.Future[_Granted] = asyncio.get_running_loop().create_future()
-        self._waiters[waiter_id] = future
-        self._perform(self._core.request(waiter_id, now + wait_seconds, now))
+    def renew(self, line: LeasedLine) -> None:
+        """Say that a lease is in use; one that nobody renews is taken back."""
+        self._core.renew(line.lease_id, self._now())
+
+    def revoked(self, lease_id: LeaseId) -> None:
+        """Take a lease away from a holder that nothing was heard of, and say who it was."""
+        line = self.leases.pop(lease_id, None)
+        if line is not None:
+            line.end()
+            holder = line.holder
+            _log.error(
+                "lease_revoked",
+                pool=self.name,
+                lease_id=lease_id,
+                tenant=holder.tenant,
+                caller=holder.caller,
+                session_id=holder.session_id,
+                correlation_id=holder.correlation_id,
+            )
+
+    # For reservations.
+
+    async def reserve(self, ttl_seconds: float, wish: Wish) -> Reserve:
+        """Reserve a unit; it ends after `ttl_seconds` unless renewed. Raises as `lease` does."""
+        now, waiter_id = self._now(), WaiterId(next(_waiter_ids))
+        answer = self._group.expect(waiter_id)
+        self._perform(self._core.reserve(self.name, waiter_id, ttl_seconds, now + wish.wait_seconds, now))
         try:
-            grant, upstream = await self._answer(future, abandoned)
-        except (asyncio.CancelledError, CallerGoneError):
-            self._give_back(waiter_id, future)
+            made = await self._answered(waiter_id, answer, wish)
+        except BaseException:
+            if (given := self._withdraw(waiter_id, answer)) is not None and isinstance(given, Reserve):
+                self.end_reservation(given.lease_id, ReservationEvent.RELEASED)
+            raise
+        assert isinstance(made, Reserve)  # noqa: S101 what a reservation is answered with
+        self.reservations[made.lease_id] = wish.holder
+        return made
+
+    def renew_reservation(self, lease_id: LeaseId, ttl_seconds: float) -> bool:
+        """Let it live for so long from now; False = it has ended."""
+        return self._core.renew_reservation(lease_id, ttl_seconds, self._now())
+
+    def has_reservation(self, lease_id: LeaseId) -> bool:
+        """Whether it lives."""
+        return lease_id in self._core.reservations(self.name)
+
+    def living_reservations(self) -> list[HeldReservation]:
+        """Every living reservation, for operators; who holds an ended one is forgotten by the way."""
+        living = self._core.reservations(self.name)
+        self.reservations = {lease_id: holder for lease_id, holder in self.reservations.items() if lease_id in living}
+        return [
+            HeldReservation(each.id, self.name, self.reservations[each.id], each.granted_at, each.expires_at)
+            for each in living.values()
+            if each.id in self.reservations
+        ]
+
+    def end_reservation(self, lease_id: LeaseId, event: ReservationEvent) -> None:
+        """End it, if it lives."""
+        self.reservations.pop(lease_id, None)
+        self._perform(self._core.end_reservation(lease_id, event, self._now()))
+
+    # Inside.
+
+    async def _acquire(self, wish: Wish) -> tuple[Grant, Upstream]:
+        now, waiter_id = self._now(), WaiterId(next(_waiter_ids))
+        answer = self._group.expect(waiter_id, wish.safety_identifier)
+        try:
+            self._perform(self._ask(wish, waiter_id, now))
+            granted = await self._answered(waiter_id, answer, wish)
+        except GatewayError as error:
+            self._give_back(waiter_id, answer)
+            self._acquired("timeout" if self._now() - now >= wish.wait_seconds else "shed", self._now() - now)
+            raise error from None
+        except BaseException:  # cancelled, gone, or a fault of ours: nothing of the request may stay
+            self._give_back(waiter_id, answer)
             self._acquired("cancelled", self._now() - now)
             raise
-        except GatewayError as error:
-            result = "timeout" if self._now() - now >= wait_seconds else "shed"
-            self._acquired(result, self._now() - now)
-            raise error from None
-        result = "hit" if grant.at_once else "wait"
-        self._acquired(result, grant.waited_seconds)
-        self._observer.granted(self.template.name, grant.entry_age_seconds)
-        return grant, upstream
+        assert isinstance(granted, tuple)  # noqa: S101 what a request for a line is answered with
+        grant = granted[0]
+        result = {LineSource.WARM: "hit", LineSource.WAITED: "wait", LineSource.DIALLED: "dialled"}
+        self._acquired(result[source_of(wish, grant)], grant.waited_seconds)
+        self._observer.granted(self.name, grant.entry_age_seconds)
+        return granted
 
-    @staticmethod
-    async def _answer(future: "asyncio.Future[_Granted]", abandoned: "asyncio.Future[Any]") -> _Granted:
-        if not future.done():  # a hit needs no turn of the loop
-            await asyncio.wait({future, abandoned}, return_when=asyncio.FIRST_COMPLETED)
-        if not future.done():
-            raise CallerGoneError
-        return future.result()
+    def _ask(self, wish: Wish, waiter_id: WaiterId, now: float) -> list[Effect]:
+        deadline = now + wish.wait_seconds
+        if wish.safety_identifier:
+            if wish.reservation is not None:
+                self.end_reservation(wish.reservation, ReservationEvent.RELEASED)
+            return self._core.request_alone(self.name, waiter_id, deadline, now)
+        if wish.reservation is None and not wish.foreign:
+            return self._core.request(self.name, waiter_id, deadline, now)
+        if wish.reservation is not None:
+            self.reservations.pop(wish.reservation, None)
+        try:
+            return self._core.redeem(self.name, waiter_id, wish.reservation, deadline, now)
+        except KeyError:
+            raise CallerError(Reason.LEASE_ENDED, "the reservation has ended") from None
+
+    async def _answered(self, waiter_id: WaiterId, answer: Answer, wish: Wish) -> tuple[Grant, Upstream] | Reserve:
+        """Wait for the answer, and tell the caller its place meanwhile. A hit needs no turn of the loop."""
+        asked_at, told = self._now(), 0
+        while not answer.done():
+            position = self._place(waiter_id)
+            if position and position != told:
+                told = position
+                waited = self._now() - asked_at
+                await wish.tell(Place(position, waited, max(0.0, wish.wait_seconds - waited)))
+            await asyncio.wait({answer, wish.abandoned}, timeout=PLACE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if wish.abandoned.done() and not answer.done():
+                raise CallerGoneError
+        try:
+            return answer.result()
+        except RejectedError as rejected:
+            self._refuse(rejected.reject)
+
+    def _place(self, waiter_id: WaiterId) -> int:
+        # One look at the queue serves everybody in it.
+        if waiter_id not in self._places or self._now() - self._places_at >= PLACE_SECONDS:
+            self._places, self._places_at = self._core.positions(self.name), self._now()
+        return self._places.get(waiter_id, 0)
+
+    def _give_back(self, waiter_id: WaiterId, answer: Answer) -> None:
+        """Undo a request whose caller is gone, also when its grant was already on the way."""
+        given = self._withdraw(waiter_id, answer)
+        if isinstance(given, tuple):
+            self._perform(self._core.release(given[0].lease_id, "holder_cancelled", self._now()))
+
+    def _withdraw(self, waiter_id: WaiterId, answer: Answer) -> tuple[Grant, Upstream] | Reserve | None:
+        """Leave the queue; return what had been given already."""
+        self._group.forget(waiter_id)
+        if answer.done() and not answer.cancelled() and answer.exception() is None:
+            return answer.result()
+        self._perform(self._core.cancel(waiter_id, self._now()))
+        return None
 
     def _acquired(self, result: str, waited_seconds: float) -> None:
         self.acquires[result] += 1
-        self._observer.acquired(self.template.name, result, waited_seconds)
-
-    def _give_back(self, waiter_id: WaiterId, future: "asyncio.Future[_Granted]") -> None:
-        """Undo a request whose caller was cancelled, also when its grant was already on the way."""
-        self._waiters.pop(waiter_id, None)
-        if future.done() and not future.cancelled() and future.exception() is None:
-            lease_id = future.result()[0].lease_id
-            self._perform(self._core.release(lease_id, "holder_cancelled", self._now()))
-        else:
-            self._perform(self._core.cancel(waiter_id, self._now()))
-
-    # Effects.
+        self._observer.acquired(self.name, result, waited_seconds)
 
     def _perform(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case Dial():
-                    dial = self._tasks.spawn(self._dial(effect.connection_id), "dial")
-                    self._dials.add(dial)
-                    dial.add_done_callback(self._dials.discard)
-                case Grant():
-                    self._deliver(effect)
-                case Reject():
-                    self._refuse(effect)
-                case Close():
-                    self._tasks.spawn(self._close(effect), "close")
-        self._arm()
+        self._group.perform(effects)
 
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        deadline = self._core.next_deadline(self._now())
-        loop = asyncio.get_running_loop()
-        self._timer = None if deadline is None else loop.call_at(deadline, self._tick)
-
-    def _tick(self) -> None:
-        # A loop's clock may be a little behind the deadline it was armed with.
-        self._perform(self._core.tick(self._now()))
-
-    def _deliver(self, grant: Grant) -> None:
-        # The line goes along: it may be lost before the caller's task runs.
-        granted = (grant, self._lines[grant.connection_id])
-        self._waiters.pop(grant.waiter_id).set_result(granted)
-
-    def _refuse(self, reject: Reject) -> None:
-        self._waiters.pop(reject.waiter_id).set_exception(self._refusal(reject))
-
-    def _refusal(self, reject: Reject) -> GatewayError:
-        stats = self.stats()
-        name = self.template.name
+    def _refuse(self, reject: Reject) -> NoReturn:
+        stats, reason = self.stats(), reject.reason
         state = f"{stats.leased} leased, {stats.ready} ready, {stats.dialling} dialling of {stats.ceiling}"
-        message = f"pool {name} gave no line within {reject.waited_seconds:.2f} s: {state}"
-        retry_after = RETRY_AFTER_SECONDS if reject.reason in RETRYABLE else None
-        if reject.reason not in _CAPACITY:  # what dialling last failed with
-            return UpstreamError(reject.reason, message, retry_after_seconds=retry_after)
-        numbers = PoolNumbers("pool", name, stats.total, stats.leased, stats.ready, stats.dialling, stats.waiting)
-        return CapacityError(reject.reason, message, numbers=numbers, retry_after_seconds=retry_after)
-
-    async def _dial(self, connection_id: ConnectionId) -> None:
-        name = self.template.name
-        times = DialTimes()
-        session = {**self.template.session, "type": self.template.line_class.session_type}
-        try:
-            upstream = await self._dialer.dial(self.template.line_class, session, times)
-        except DialError as error:
-            _log.warning("dial_failed", pool=name, reason=error.reason, error=error.message)
-            self._failed(connection_id, error.reason, times)
-            return
-        except Exception as error:  # noqa: BLE001 the bulkhead: a fault of ours must not eat a place
-            _log.exception("dial_failed", pool=name, error=type(error).__name__)
-            self._failed(connection_id, Reason.INTERNAL, times)
-            return
-        self._observer.dialled(name, "ok", times)
-        self._lines[connection_id] = upstream
-        self._tasks.spawn(self._watch(connection_id, upstream), "watch")
-        now = self._now()
-        self._perform(self._core.dial_succeeded(connection_id, upstream.life_seconds, now))
-
-    def _failed(self, connection_id: ConnectionId, reason: Reason, times: DialTimes) -> None:
-        self._observer.dialled(self.template.name, reason.lower(), times)
-        self._perform(self._core.dial_failed(connection_id, reason, self._now()))
-
-    async def _watch(self, connection_id: ConnectionId, upstream: Upstream) -> None:
-        """Tell the core when a line ends by itself; one that we close has left `_lines` before."""
-        reason = await upstream.wait_closed()
-        if self._lines.pop(connection_id, None) is not None:
-            self._observer.connection_closed(self.template.name, "lost")
-            _log.info("line_lost", pool=self.template.name, reason=reason)
-            self._perform(self._core.connection_lost(connection_id, self._now()))
-
-    async def _close(self, close: Close) -> None:
-        upstream = self._lines.pop(close.connection_id, None)
-        try:
-            if upstream is not None:
-                await upstream.close()
-                self._observer.connection_closed(self.template.name, close.reason)
-        finally:  # a place under the ceiling must come back, whatever went wrong
-            self._perform(self._core.close_finished(close.connection_id, self._now()))
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
+        gave = f"pool {self.name} gave no line within {reject.waited_seconds:.2f} s"
+        retry_after = stats.retry_after_seconds if reason in RETRYABLE else None
+        if reason not in _REFUSALS:  # what dialling last failed with
+            last = self._group.last_error
+            known = last is not None and last.reason is reason
+            why, code = (last.message, last.upstream_code) if last is not None and known else ("dialling fails", "")
+            message = f"{gave}: {why} ({state})"
+            raise UpstreamError(reason, message, upstream_code=code, retry_after_seconds=retry_after) from None
+        scope = "account" if stats.blocked and reason is Reason.POOL_EXHAUSTED else "pool"
+        why = _NO_PLACE if scope == "account" else _REFUSALS[reason].format(waiting=stats.waiting)
+        numbers = PoolNumbers(scope, self.name, stats.total, stats.leased, stats.ready, stats.dialling, stats.waiting)
+        message = f"{gave}: {why} ({state})"
+        raise CapacityError(reason, message, numbers=numbers, retry_after_seconds=retry_after) from None

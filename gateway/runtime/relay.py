@@ -7,14 +7,16 @@ clock reading, plain counters.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
 from gateway.core import events as out
 from gateway.core.conversation import Conversation
-from gateway.core.errors import Reason, UpstreamClosedError
+from gateway.core.errors import CallerError, Reason, UpstreamClosedError
+from gateway.core.pace import MESSAGES_PER_SECOND, Pace
 from gateway.core.realtime import AudioDelta, decode, encode, encode_append
+from gateway.core.template import Template, check_patch
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.outbox import Outbox
 from gateway.runtime.ports import CallerStream, SessionObserver, Upstream
@@ -32,7 +34,7 @@ class Relay:
 
     def __init__(  # noqa: PLR0913, PLR0917 the two ends and what stands between them, each once
         self,
-        pool: str,
+        template: Template,
         stream: CallerStream,
         upstream: Upstream,
         conversation: Conversation,
@@ -41,15 +43,16 @@ class Relay:
         observer: SessionObserver,
     ) -> None:
         """Join the parts; nothing moves before the pumps run."""
-        self._pool = pool
+        self._template = template
         self._stream = stream
         self._upstream = upstream
-        self._conversation = conversation
+        self.conversation = conversation
         self._lanes = lanes
         self._outbox = outbox
         self._observer = observer
         self._now: Callable[[], float] = asyncio.get_running_loop().time
-        self.stirred_at = self._now()
+        self.stirred_at = self.heard_at = self._now()
+        self._pace = Pace(self.stirred_at)
         self._writing_since: float | None = None
         self._sending_since: float | None = None
         self._moved = asyncio.Event()
@@ -86,10 +89,10 @@ class Relay:
     async def finish(self, max_seconds: float) -> None:
         """Let what is due come: the turn that was spoken, the answer to it, its transcript."""
         deadline = self._now() + max_seconds
-        silence = self._conversation.input_ended(self._now())
+        silence = self.conversation.input_ended(self._now())
         if silence:
             await self.send(encode_append(silence))
-        while self._conversation.is_due(self._now()) and self._now() < deadline:
+        while self.conversation.is_due(self._now()) and self._now() < deadline:
             self._moved.clear()
             try:
                 async with asyncio.timeout(DUE_POLL_SECONDS):
@@ -99,13 +102,13 @@ class Relay:
 
     async def downlink(self) -> None:
         """Carry the line's events until it ends. Raises `UpstreamClosedError`: nobody here ended it."""
-        receive, conversation, lanes = self._upstream.receive, self._conversation, self._lanes
+        receive, conversation, lanes = self._upstream.receive, self.conversation, self._lanes
         tally, now = conversation.tally, self._now
         while True:
             frame = await receive()
             tally.frames_out += 1
             timed = perf_counter() if tally.frames_out % SAMPLE_EVERY == 0 else 0.0
-            self.stirred_at = moment = now()
+            self.stirred_at = self.heard_at = moment = now()
             try:
                 event = decode(frame)
                 audio = conversation.audio(event, moment) if type(event) is AudioDelta else None
@@ -135,13 +138,18 @@ class Relay:
     # Up.
 
     async def _send_audio(self, audio: bytes) -> None:
-        tally = self._conversation.tally
+        conversation = self.conversation
+        tally = conversation.tally
         tally.frames_in += 1
         timed = perf_counter() if tally.frames_in % SAMPLE_EVERY == 0 else 0.0
-        self._conversation.audio_sent(len(audio))
+        conversation.audio_sent(len(audio))
         await self.send(encode_append(audio))
         if timed:
             self._observer.relayed("up", perf_counter() - timed)
+        # Too fast: nothing is read for a while, and the transport tells the caller so.
+        pause = self._pace.audio(len(audio), conversation.input_bytes_per_second, self.stirred_at)
+        if pause:
+            await asyncio.sleep(pause)
 
     async def send(self, frame: bytes) -> None:
         """Send one client event up. Raises `UpstreamClosedError`."""
@@ -149,15 +157,37 @@ class Relay:
         await self._upstream.send(frame)
         self._sending_since = None
 
+    def stamped(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a client event of our own with an id by which a refusal finds its way back."""
+        return self.conversation.stamp(event, 0)
+
     async def _control(self, message: out.CallerMessage) -> None:
+        if not self._pace.message(self._now()):
+            raise CallerError(Reason.RATE_LIMITED, f"more than {MESSAGES_PER_SECOND:.0f} messages a second")
         match message:
             case out.Control():
-                for event in message.client_events:
-                    await self.send(encode(self._conversation.stamp(event, message.cseq)))
+                await self._pass_on(message)
             case out.Refused():
                 self._refuse(message.error.reason, message.error.message, message.cseq)
             case out.OpenRequest() | out.ResumeRequest():
                 self._refuse(Reason.ALREADY_OPEN, "this stream has a session already", 0)
+
+    async def _pass_on(self, message: out.Control) -> None:
+        for event in message.client_events:
+            try:
+                allowed = self._allowed(event)
+            except CallerError as error:
+                self._refuse(error.reason, error.message, message.cseq)
+                return
+            await self.send(encode(self.conversation.stamp(allowed, message.cseq)))
+
+    def _allowed(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Hold a change of the session to what an `open` may change; name the type, which the provider wants."""
+        session = event.get("session")
+        if event.get("type") != "session.update" or not isinstance(session, Mapping):
+            return event
+        check_patch(self._template, session)
+        return {**event, "session": {"type": self._template.line_class.session_type, **session}}
 
     def _refuse(self, reason: Reason, text: str, cseq: int) -> None:
         self._observer.refused(reason)
@@ -185,12 +215,12 @@ class Relay:
                 self._lanes.control(event)
             else:
                 self._lanes.live(event)
-        for since, seconds in self._conversation.first_audios:
-            self._observer.first_audio(self._pool, since, seconds)
-        self._conversation.first_audios.clear()
+        for since, seconds in self.conversation.first_audios:
+            self._observer.first_audio(self._template.name, since, seconds)
+        self.conversation.first_audios.clear()
         self._moved.set()
 
     def _cut(self, event: out.Interrupted, dropped: Mapping[str, int]) -> out.Interrupted:
-        sample_bytes = self._conversation.turns.output_format.sample_bytes
+        sample_bytes = self.conversation.turns.output_format.sample_bytes
         unsent = dropped.get(event.item_id, 0) // sample_bytes
         return replace(event, sent_samples=event.sent_samples - unsent)

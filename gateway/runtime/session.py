@@ -6,29 +6,34 @@ is given back and the report is written here, in one place.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
 from gateway.core import events as out
-from gateway.core.conversation import CONFIG_EVENT_ID, Conversation
+from gateway.core.conversation import Conversation
 from gateway.core.errors import CallerError, GatewayError, Reason, StoreError, UpstreamError
 from gateway.core.ids import SessionId
-from gateway.core.realtime import session_update
 from gateway.core.session import TABLE, SessionEvent, SessionState
-from gateway.core.template import Template, configuration
 from gateway.core.transitions import step
 from gateway.core.turns import TurnTaking
+from gateway.runtime.greeting import guarded, is_guarded, lift_guard, send_first
 from gateway.runtime.lanes import Lanes
+from gateway.runtime.lease import Holder, LeasedLine, Place, Wish
+from gateway.runtime.opening import Opening, first_message, prepare
 from gateway.runtime.outbox import Outbox
-from gateway.runtime.pool import LeasedLine, WarmPool
+from gateway.runtime.pool import WarmPool
 from gateway.runtime.ports import CallerGoneError, CallerStream, SessionKey
+from gateway.runtime.pulse import watch
 from gateway.runtime.relay import Relay
 from gateway.runtime.session_options import CANCELLED, GONE, Ending, SessionParts
 from gateway.runtime.session_words import bounded, idle_max_seconds, life_max_seconds, opened, report
 
 _log = structlog.get_logger(__name__)
+# How often a holder says that it uses its lease.
+RENEW_SECONDS = 1.0
 # The first owner of a session.
 FIRST_EPOCH = 1
 
@@ -41,6 +46,8 @@ class LiveSession:
         self.id = SessionId(f"sess_{secrets.token_urlsafe(15)}")
         self.state = SessionState.OPENING
         self.request = out.OpenRequest()
+        # The template's name, once it is known.
+        self.pool = ""
         self.stream = stream
         self.line: LeasedLine | None = None
         self.upstream_session_id = ""
@@ -89,73 +96,59 @@ class LiveSession:
         return ending
 
     async def _hold_line(self) -> Ending:
-        self.request = await self._first_message()
-        pool = self._pool()
-        session = configuration(pool.template, self.request.overrides)
-        async with pool.lease(self._wait_seconds(pool), self._ended) as line:
-            return await self._converse(line, pool.template, session)
+        parts = self._parts
+        self.request = await first_message(self.stream, self._ended, parts.options.first_message_seconds)
+        opening = await prepare(self.request, self.stream, parts)
+        self.pool = opening.pool.name
+        async with opening.pool.lease(self._wish(opening)) as line:
+            return await self._converse(line, opening)
 
-    async def _first_message(self) -> out.OpenRequest:
-        seconds = self._parts.options.first_message_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                message = await self._unless_ended(self.stream.read())
-        except TimeoutError:
-            text = f"no open came within {seconds:.0f} s"
-            raise CallerError(Reason.FIRST_FRAME_EXPECTED, text) from None
-        match message:
-            case out.OpenRequest(unserved=()):
-                return message
-            case out.OpenRequest():
-                text = f"open: not served yet: {', '.join(message.unserved)}"
-                raise CallerError(Reason.NOT_IMPLEMENTED_YET, text)
-            case out.ResumeRequest():
-                raise CallerError(Reason.NOT_IMPLEMENTED_YET, "resume: not served yet")
-            case out.Refused():
-                raise message.error
-        raise CallerError(Reason.FIRST_FRAME_EXPECTED, "the first message must be open or resume")
+    def _wish(self, opening: Opening) -> Wish:
+        principal, request = self.stream.principal, self.request
+        wait_ms = bounded(request.wait_max_ms, opening.pool.limits.wait_max_ms)
+        return Wish(
+            holder=Holder(principal.tenant, principal.caller, self.id, request.correlation_id),
+            wait_seconds=min(wait_ms / 1000, self.stream.remaining_seconds()),
+            abandoned=self._ended,
+            tell=self._tell_place,
+            safety_identifier=request.safety_identifier,
+            reservation=opening.reservation,
+            foreign=opening.foreign,
+        )
 
-    async def _unless_ended(self, work: Coroutine[Any, Any, out.CallerMessage | None]) -> out.CallerMessage | None:
-        """Wait for `work`, but no longer than the session lasts."""
-        task = asyncio.ensure_future(work)
-        waiting: set[asyncio.Future[Any]] = {task, self._ended}
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise CallerGoneError
-            return task.result()
-        finally:
-            task.cancel()
+    async def _tell_place(self, place: Place) -> None:
+        """Tell a caller who waits where it stands. Nothing else writes to the stream yet."""
+        queued = out.Queued(place.position, round(place.waited_seconds * 1000), round(place.remaining_seconds * 1000))
+        with suppress(TimeoutError):  # who does not read that has no use for it
+            async with asyncio.timeout(self._parts.options.farewell_seconds):
+                await self.stream.write(out.Outgoing(queued))
 
-    def _pool(self) -> WarmPool:
-        name = self.request.template
-        pool = self._parts.pools.get(name)
-        if pool is None:
-            known = ", ".join(sorted(self._parts.pools))
-            raise CallerError(Reason.UNKNOWN_TEMPLATE, f"no template {name!r}; there are: {known}")
-        return pool
-
-    def _wait_seconds(self, pool: WarmPool) -> float:
-        return bounded(self.request.wait_max_ms, pool.wait_max_ms) / 1000
-
-    async def _converse(self, line: LeasedLine, template: Template, session: dict[str, Any]) -> Ending:
-        parts, upstream = self._parts, line.upstream
+    async def _converse(self, line: LeasedLine, opening: Opening) -> Ending:
+        parts, upstream, template = self._parts, line.upstream, opening.pool.template
         self.line, self.upstream_session_id = line, upstream.session_id
+        session = guarded(opening.session) if is_guarded(opening) else opening.session
         self.conversation = Conversation(TurnTaking.of(session))
         outbox = Outbox(parts.options.outbox)
         lanes = Lanes(self._key(), FIRST_EPOCH, parts.store, outbox, parts.encode, parts.options.lanes)
-        relay = Relay(template.name, self.stream, upstream, self.conversation, lanes, outbox, parts.observer)
+        relay = Relay(template, self.stream, upstream, self.conversation, lanes, outbox, parts.observer)
         self._step(SessionEvent.UPSTREAM_READY)
         lanes.control(opened(self, line, template, parts))
-        works = [lanes.run, relay.write, relay.downlink, lambda: self._watch(relay)]
+        pulse = parts.options.pulse
+        works: list[Callable[[], Awaitable[None]]] = [
+            lanes.run,
+            relay.write,
+            relay.downlink,
+            lambda: self._watch(relay),
+            lambda: watch(upstream, lambda: relay.heard_at, lambda: self.conversation.is_busy, pulse),
+            lambda: lift_guard(relay, opening),
+            lambda: self._uplink(relay, opening, line),
+        ]
         async with asyncio.TaskGroup() as group:
             children = [group.create_task(self._guard(work)) for work in works]
-            configured = session if self.request.overrides else None
-            uplink = self._guard(lambda: self._uplink(relay, configured))
-            children.append(group.create_task(uplink))
+            keeper = group.create_task(self._keep(line, opening.pool))
             ending = await self._ended
             told = await self._farewell(ending, lanes, outbox)
-            for child in children:
+            for child in (*children, keeper):
                 child.cancel()
         if not told and ending.reason is out.ClosedReason.BYE and not self._left.is_set():
             error = CallerError(Reason.SLOW_CALLER, "the last messages were not read")
@@ -192,11 +185,10 @@ class LiveSession:
         _log.error("session_failed", session_id=self.id, error=type(error).__name__, exc_info=error)
         return GatewayError(Reason.INTERNAL, f"session {self.id} failed inside the gateway")
 
-    async def _uplink(self, relay: Relay, session: dict[str, Any] | None) -> None:
+    async def _uplink(self, relay: Relay, opening: Opening, line: LeasedLine) -> None:
         """Carry input up; then finish what is due, and end."""
-        if session is not None:
-            # Pipelined: the caller's first bytes follow without waiting for the answer.
-            await relay.send(session_update(session, CONFIG_EVENT_ID))
+        is_configured = line.is_configured and not self.request.overrides
+        await send_first(relay, opening, is_configured=is_configured)
         bye = await relay.uplink()
         if bye is not None and bye.now:
             cut = True
@@ -238,6 +230,12 @@ class LiveSession:
                 text = f"a message has waited {options.send_max_seconds:.0f} s to be read"
                 raise CallerError(Reason.SLOW_CALLER, text)
 
+    async def _keep(self, line: LeasedLine, pool: WarmPool) -> None:
+        """Say every second that the line is in use, for as long as the caller is there."""
+        while not self._left.is_set():
+            pool.renew(line)
+            await asyncio.sleep(RENEW_SECONDS)
+
     async def _farewell(self, ending: Ending, lanes: Lanes, outbox: Outbox) -> bool:
         """Take leave: tell the caller why, where there still is one; return whether it has gone out."""
         for event in ending.steps():
@@ -248,7 +246,8 @@ class LiveSession:
             outbox.flush_audio()
         error = None
         if ending.error is not None:
-            error = out.ErrorEvent(ending.error.reason, ending.error.message)
+            code = ending.error.upstream_code if isinstance(ending.error, UpstreamError) else ""
+            error = out.ErrorEvent(ending.error.reason, ending.error.message, upstream_code=code)
         duration_ms = round((self._now() - self.started_at) * 1000)
         try:
             lanes.control(out.Closed(ending.reason, self.conversation.tally.usage, duration_ms, error))
@@ -258,11 +257,12 @@ class LiveSession:
         patient = ending.reason is out.ClosedReason.BYE
         words = asyncio.ensure_future(self._last_words(lanes, outbox, patient=patient))
         left = asyncio.ensure_future(self._left.wait())
-        await asyncio.wait({words, left}, return_when=asyncio.FIRST_COMPLETED)
-        told = words.done() and words.result()
-        for task in (words, left):
-            task.cancel()
-        return told
+        try:
+            await asyncio.wait({words, left}, return_when=asyncio.FIRST_COMPLETED)
+            return words.done() and words.result()
+        finally:
+            for task in (words, left):
+                task.cancel()
 
     async def _last_words(self, lanes: Lanes, outbox: Outbox, *, patient: bool) -> bool:
         """Let what is left go out. After a `bye` the caller gets all of it, for as long as it reads on."""

@@ -10,6 +10,8 @@ from gateway.runtime.lanes import LaneOptions
 from gateway.runtime.outbox import OutboxOptions
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.ports import SessionObserver, SessionStore
+from gateway.runtime.pulse import PulseOptions
+from gateway.runtime.reservations import Reservations
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class SessionOptions:
     # How long the last words may take to reach the caller at any other end.
     farewell_seconds: float = 2.0
     lanes: LaneOptions = field(default_factory=LaneOptions)
+    pulse: PulseOptions = field(default_factory=PulseOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class SessionParts:
     """What every session of a gateway shares."""
 
     pools: Mapping[str, WarmPool]
+    reservations: Reservations
     store: SessionStore
     observer: SessionObserver
     # The stored form of an event.
@@ -75,6 +79,8 @@ class Ending:
                 return cls(ClosedReason.STORE, error)
             case CallerError() if error.reason is Reason.SLOW_CALLER:
                 return cls(ClosedReason.SLOW_CALLER, error)
+            case CallerError():
+                return cls(ClosedReason.REFUSED, error)
             case _ if error.reason is Reason.DRAINING:
                 return cls(ClosedReason.DRAINING, error)
         return cls(ClosedReason.INTERNAL, error)

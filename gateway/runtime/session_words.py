@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from gateway.core import events as out
 from gateway.core.template import Template
-from gateway.runtime.pool import LeasedLine
+from gateway.runtime.lease import LeasedLine
 from gateway.runtime.ports import SessionReport
 from gateway.runtime.session_options import Ending, SessionOptions, SessionParts
 
@@ -40,7 +40,7 @@ def opened(session: "LiveSession", line: LeasedLine, template: Template, parts: 
         session_life_max_seconds=life_max_seconds(request, options),
         session_idle_max_seconds=idle_max_seconds(request, options),
         heartbeat_ms=options.heartbeat_ms,
-        config=out.ConfigState.SENT if request.overrides else out.ConfigState.APPLIED,
+        config=out.ConfigState.APPLIED if line.is_configured and not request.overrides else out.ConfigState.SENT,
         source=line.source,
         entry_age_ms=round(line.entry_age_seconds * 1000),
         waited_ms=round(line.waited_seconds * 1000),
@@ -58,7 +58,7 @@ def report(session: "LiveSession", ending: Ending, now: float) -> SessionReport:
     line, tally, error = session.line, session.conversation.tally, ending.error
     return SessionReport(
         session_id=session.id,
-        pool=session.request.template,
+        pool=session.pool,
         principal=session.stream.principal,
         correlation_id=session.request.correlation_id,
         upstream_session_id=session.upstream_session_id,

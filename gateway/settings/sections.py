@@ -128,11 +128,11 @@ class AccountSettings(_Section):
     key_file: Path | None = Field(None, description="the API key; null in development = OPENAI_API_KEY")
     organization: str | None = Field(None, pattern=HEADER_WORD, description="sent as OpenAI-Organization")
     project: str | None = Field(None, pattern=HEADER_WORD, description="sent as OpenAI-Project")
-    connections_max: int = Field(100, ge=1, description="the provider's limit for the account")
-    dials_per_second: float = Field(5, gt=0, description="how often lines may be opened; no effect yet")
-    dials_burst: int = Field(10, ge=1, description="and how many at once; no effect yet")
+    connections_max: int = Field(100, ge=1, description="the provider's limit for the account, shared by all gateways")
+    dials_per_second: float = Field(5, gt=0, description="how often lines may be opened, by all gateways together")
+    dials_burst: int = Field(10, ge=1, description="and how many at once after a quiet time")
     safety: Literal["none", "tenant", "end_user"] = Field(
-        "none", description="which safety identifier a line carries; only none is served yet"
+        "none", description="which safety identifier a line carries; tenant is not served yet"
     )
 
 
@@ -210,7 +210,7 @@ class TemplateSettings(_Section):
 class DemandSettings(_Section):
     """How the floor follows demand."""
 
-    enabled: bool = Field(True, description="not served yet: the floor stays as it is set")
+    enabled: bool = Field(True, description="the floor follows demand, upwards from `floor`")
     k: float = Field(3, ge=0, description="how many deviations above the mean")
 
 
@@ -225,10 +225,14 @@ class PoolSettings(_Section):
     dials_max: int = Field(4, ge=1, description="lines being opened at once")
     age_max_seconds: float = Field(300, gt=0, description="how long a line stands ready")
     age_jitter_ratio: float = Field(0.2, ge=0, lt=1, description="so that not all go at once")
-    proof_max_seconds: float = Field(10, gt=0, description="how old a proof of life may be; no effect yet")
+    proof_max_seconds: float = Field(
+        10, gt=0, description="how old a proof of life may be at most when a line is handed out"
+    )
     waiters_max: int = Field(50, ge=0, description="callers that may wait")
     wait_max_ms: int = Field(2000, ge=1, description="for so long")
-    leak_after_seconds: float = Field(10, gt=0, description="a lease without its caller; no effect yet")
+    leak_after_seconds: float = Field(
+        10, gt=0, description="a lease that its session no longer renews is taken back after so long"
+    )
     demand: DemandSettings = DemandSettings()
 
     @model_validator(mode="after")

@@ -27,8 +27,6 @@ WITHOUT_SOURCE: Final = {
     "trunkline_recoveries_total",
     "trunkline_rotations_total",
     "trunkline_cost_dollars_total",
-    "trunkline_breaker_open",
-    "trunkline_key_refused",
 }
 STATS: Final = PoolStats(1, 2, 3, 4, 5, 0.5, 2, 16, draining_pool=False, last_failure=None)
 

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import text_format
 from trunkline.v1 import control_pb2 as control
 
-from gateway.app import accounts
+from gateway.settings.parts import accounts
 from gateway.simulator import speech
 from tests.support.calls import Caller
 from tests.support.processes import (

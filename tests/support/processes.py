@@ -20,6 +20,8 @@ from tests.support.waiting import eventually_sync
 ROOT: Final = Path(__file__).parents[2]
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 15.0
+# The simulator has no limits: a test is about the dial rate, or is not slowed by it.
+UNLIMITED: Final = {"main": {"connections_max": 2000, "dials_per_second": 2000, "dials_burst": 2000}}
 
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
@@ -225,6 +227,7 @@ def process_stack(
         content = {
             "grpc": {"address": address},
             "ops": {"address": ops},
+            "accounts": UNLIMITED,
             "targets": {"openai": {"url": f"ws://127.0.0.1:{port}/v1/realtime"}},
             "limits": {"drain_seconds": 1},
             "pools": {"default": {"floor": 1, "ceiling": 8, "reserve": 0}},

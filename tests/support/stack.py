@@ -21,6 +21,8 @@ from tests.support.waiting import eventually
 START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 25.0
 INSTANT: Final = float("inf")
+# The simulator has no limits: a test is about the dial rate, or is not slowed by it.
+UNLIMITED: Final = {"main": {"connections_max": 2000, "dials_per_second": 2000, "dials_burst": 2000}}
 
 
 @dataclass
@@ -41,8 +43,8 @@ class Running:
     def ops_url(self) -> str:
         return f"http://{self.settings.ops.address}"
 
-    def caller(self, token: str = "") -> Caller:
-        self.callers.append(Caller(self.channel, token))
+    def caller(self, token: str = "", deadline_seconds: float = 60) -> Caller:
+        self.callers.append(Caller(self.channel, token, deadline_seconds))
         return self.callers[-1]
 
     def pool(self, name: str = "default") -> PoolStats:
@@ -66,6 +68,7 @@ def settings_for(upstream: str, **changes: Any) -> Settings:
     sections: dict[str, Any] = {
         "grpc": {"address": f"127.0.0.1:{free_port()}"},
         "ops": {"address": f"127.0.0.1:{free_port()}"},
+        "accounts": UNLIMITED,
         "targets": {"openai": {"url": upstream}},
         "pools": {"default": pool()},
         "limits": {"drain_seconds": 0.5},

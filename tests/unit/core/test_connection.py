@@ -14,6 +14,7 @@ S, E = ConnectionState, ConnectionEvent
 ARROWS = {
     (S.CONNECTING, E.DIAL_SUCCEEDED): S.READY,
     (S.CONNECTING, E.DIAL_FAILED): S.CLOSED,
+    (S.CONNECTING, E.RETIRED): S.DRAINING,
     (S.READY, E.GRANTED): S.LEASED,
     (S.READY, E.RETIRED): S.DRAINING,
     (S.READY, E.LOST): S.CLOSED,
@@ -57,4 +58,4 @@ def test_every_state_can_be_reached() -> None:
 
 
 def test_a_line_begins_by_connecting() -> None:
-    assert Connection(ConnectionId(1), dialled_at=5.0).state is S.CONNECTING
+    assert Connection(ConnectionId(1), "a", "v1", decided_at=5.0).state is S.CONNECTING

@@ -713,3 +713,116 @@ def test_counts_that_a_contract_cannot_carry_are_none() -> None:
     (limits,) = told.hears("rate_limits.updated", rate_limits=[{"name": "tokens", "limit": 5, "remaining": -5}])
     assert isinstance(limits, out.RateLimits)
     assert limits.limits[0].remaining == 0
+
+
+# What the gateway wants to know for itself.
+
+
+def test_a_conversation_in_which_nothing_is_expected_is_not_busy() -> None:
+    told = Told()
+    told.hears("session.updated", session={})
+    told.conversation.audio_sent(4800)
+    assert not told.conversation.is_busy
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends"),
+    [
+        ("asked", "done"),
+        ("asked", "refused"),
+        ("answer", "done"),
+        ("speech", "committed"),
+        ("speech", "cleared"),
+        ("commit", "committed"),
+        ("commit", "refused"),
+    ],
+)
+def test_the_provider_should_be_heard_of_soon_while_something_is_in_progress(begins: str, ends: str) -> None:
+    told = Told(TurnTaking(create_response=False))
+    asked = ""
+    match begins:
+        case "asked":
+            asked = told.says("response.create")["event_id"]
+        case "answer":
+            told.created()
+        case "speech":
+            told.speech("started")
+            told.speech("stopped")
+        case "commit":
+            asked = told.says("input_audio_buffer.commit")["event_id"]
+    assert told.conversation.is_busy
+    match ends:
+        case "done":
+            told.created()
+            told.done()
+        case "refused":
+            told.hears("error", error={"message": "no", "event_id": asked})
+        case "committed":
+            told.committed()
+        case "cleared":
+            told.says("input_audio_buffer.clear")
+    assert not told.conversation.is_busy
+
+
+def test_a_turn_that_will_be_answered_keeps_the_conversation_busy_until_it_is() -> None:
+    told = Told()
+    told.committed()
+    assert told.conversation.is_busy
+    told.created()
+    told.done()
+    assert not told.conversation.is_busy
+
+
+def test_a_transcript_alone_or_the_hearing_of_the_last_audio_hurries_nobody() -> None:
+    told = Told(TurnTaking(transcribes=True, create_response=False))
+    told.committed()
+    assert (told.due, told.conversation.is_busy) == (True, False)
+    told.transcribed("completed", transcript="words")
+    told.conversation.audio_sent(4800)
+    told.conversation.input_ended(told.now)
+    assert (told.due, told.conversation.is_busy) == (True, False)
+
+
+def test_the_model_is_first_heard_once() -> None:
+    told = Told()
+    assert told.conversation.first_heard_at is None
+    told.created()
+    assert told.conversation.first_heard_at is None
+    told.now += 1.0
+    told.audio()
+    first = told.now
+    told.now += 1.0
+    told.audio()
+    told.done()
+    told.created("r2")
+    told.audio(response_id="r2")
+    assert told.conversation.first_heard_at == first
+
+
+@pytest.mark.parametrize(
+    ("session", "sets"),
+    [
+        ({"audio": {"input": {"turn_detection": {"type": "semantic_vad"}}}}, True),
+        ({"audio": {"input": {"turn_detection": None}}}, True),
+        ({"audio": {"input": {}}}, False),
+        ({"audio": {"output": {"voice": "marin"}}}, False),
+        ({"instructions": "x"}, False),
+        ({"audio": "loud"}, False),
+        ({"audio": {"input": "pcm16"}}, False),
+        (None, False),
+        ("loud", False),
+    ],
+)
+def test_a_caller_that_changes_how_turns_end_is_remembered(session: object, *, sets: bool) -> None:
+    told = Told()
+    told.says("session.update", session=session)
+    assert told.conversation.caller_sets_turns is sets
+    told.says("session.update", session={"instructions": "y"})
+    assert told.conversation.caller_sets_turns is sets
+
+
+def test_the_pace_of_speech_follows_the_format_in_force() -> None:
+    told = Told()
+    assert told.conversation.input_bytes_per_second == 48_000
+    told.hears("session.updated", session={"audio": {"input": {"format": {"type": "audio/pcmu"}}}})
+    assert told.conversation.input_bytes_per_second == 8_000

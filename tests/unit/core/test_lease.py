@@ -34,4 +34,4 @@ def test_an_ended_lease_never_does_anything(state: LeaseState) -> None:
 
 
 def test_a_lease_begins_held() -> None:
-    assert Lease(LeaseId("l"), ConnectionId(1), granted_at=0.0).state is S.HELD
+    assert Lease(LeaseId("l"), ConnectionId(1), granted_at=0.0, renewed_at=0.0).state is S.HELD

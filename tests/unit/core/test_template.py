@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.core.errors import CallerError, Reason
-from gateway.core.template import SAFETY_CLASSES, LineClass, Template, configuration, merge
+from gateway.core.template import SAFETY_CLASSES, LineClass, Template, check_patch, configuration, merge
 
 LINE = LineClass("openai", "openai", "wss://host/v1/realtime", "gpt-realtime", "realtime", "main", "k1")
 SESSION: dict[str, Any] = {
@@ -64,6 +64,22 @@ def test_the_line_class_cannot_be_overridden(overrides: dict[str, Any]) -> None:
     with pytest.raises(CallerError, match="use another template") as caught:
         configuration(TEMPLATE, overrides)
     assert caught.value.reason is Reason.OVERRIDE_REFUSED
+
+
+@pytest.mark.parametrize(
+    "patch", [{"model": "gpt-other"}, {"type": "transcription"}, {"model": None}, {"type": None}, {"model": ["x"]}]
+)
+def test_a_change_of_a_running_session_is_held_to_what_an_open_may_change(patch: dict[str, Any]) -> None:
+    with pytest.raises(CallerError, match="template default") as caught:
+        check_patch(TEMPLATE, {"instructions": "x", **patch})
+    assert caught.value.reason is Reason.OVERRIDE_REFUSED
+
+
+@pytest.mark.parametrize(
+    "patch", [{}, {"instructions": "x"}, {"audio": None}, {"model": "gpt-realtime", "type": "realtime"}]
+)
+def test_a_change_within_the_line_class_is_let_through(patch: dict[str, Any]) -> None:
+    check_patch(TEMPLATE, patch)
 
 
 def test_naming_the_line_class_as_it_is_changes_nothing() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.core.audio import PCM_24K, PCMA, PCMU
-from gateway.core.turns import TurnTaking
+from gateway.core.turns import TurnTaking, sets_turn_detection
 from tests.unit.core.recordings import NAMES, recording
 
 
@@ -64,3 +64,28 @@ def test_the_silence_at_the_end_is_bounded_whatever_a_caller_asks_for(silence_ms
     detection = {"type": "server_vad", "silence_duration_ms": silence_ms}
     turns = TurnTaking.of({"audio": {"input": {"turn_detection": detection}}})
     assert PCM_24K.size_bytes(100) <= PCM_24K.size_bytes(turns.silence_ms + 300) <= PCM_24K.size_bytes(15_000)
+
+
+def test_who_only_transcribes_is_never_answered() -> None:
+    detection = {"type": "server_vad", "create_response": True}
+    session = {"type": "transcription", "audio": {"input": {"turn_detection": detection}}}
+    assert not TurnTaking.of(session).create_response
+    assert not TurnTaking.of({"type": "transcription"}).create_response
+    assert TurnTaking.of({**session, "type": "realtime"}).create_response
+
+
+@pytest.mark.parametrize(
+    ("patch", "sets"),
+    [
+        ({"audio": {"input": {"turn_detection": {"type": "semantic_vad"}}}}, True),
+        ({"audio": {"input": {"turn_detection": None}}}, True),
+        ({"audio": {"input": {}}}, False),
+        ({"audio": {"output": {"turn_detection": None}}}, False),
+        ({"turn_detection": None}, False),
+        ({"audio": "loud"}, False),
+        (["audio"], False),
+        (None, False),
+    ],
+)
+def test_a_patch_sets_how_turns_end_when_it_names_that_even_as_null(patch: object, *, sets: bool) -> None:
+    assert sets_turn_detection(patch) is sets

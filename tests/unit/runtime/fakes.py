@@ -2,18 +2,20 @@
 
 import asyncio
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.core import events as out
-from gateway.core.errors import DialError, Reason, StoreError, UpstreamClosedError
+from gateway.core.errors import CapacityError, DialError, Reason, StoreError, UpstreamClosedError
 from gateway.core.events import CallerMessage, Durability, Outgoing
 from gateway.core.principal import Principal, Right
 from gateway.core.template import LineClass
-from gateway.runtime.ports import CallerGoneError, DialTimes, LogEntry, SessionKey, SessionReport
+from gateway.runtime.ports import CallerGoneError, DialTimes, LogEntry, SessionKey, SessionReport, SlotKind
+from tests.support.virtual_time import now
 
 ACME = Principal("acme", "bot", frozenset({Right.CONVERSE}))
+EVIL = Principal("evil", "bot", frozenset({Right.CONVERSE}))
 
 
 class Line:
@@ -25,8 +27,12 @@ class Line:
         self.sent: list[dict[str, Any]] = []
         self.closes = 0
         self.close_seconds = 0.0
+        # Whether what is asked for is answered at once, as a provider would.
+        self.answers = False
         # While a gate is shut, what it stands before waits.
-        self.may_send, self.may_close = open_gate(), open_gate()
+        self.may_send, self.may_close, self.may_answer = open_gate(), open_gate(), open_gate()
+        self.pings = 0
+        self.ping_failure: Exception | None = None
         self._frames: asyncio.Queue[bytes | Exception] = asyncio.Queue()
         self._gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -50,6 +56,12 @@ class Line:
     def types(self) -> list[str]:
         return [event["type"] for event in self.sent]
 
+    def _answer(self, response_id: str) -> None:
+        self.tell("response.created", response={"id": response_id})
+        self.tell("response.output_audio.delta", response_id=response_id, item_id="i", delta="AAAA")
+        self.tell("conversation.item.done", item={"id": "i"})
+        self.tell("response.done", response={"id": response_id, "status": "completed"})
+
     # The port.
 
     async def send(self, frame: bytes) -> None:
@@ -57,12 +69,27 @@ class Line:
         if not self.is_open:
             raise UpstreamClosedError(Reason.UPSTREAM_CLOSED, "lost")
         self.sent.append(json.loads(frame))
+        if self.answers and self.sent[-1]["type"] == "response.create":
+            self._answer(f"r{len(self.sent)}")
 
     async def receive(self) -> bytes:
         frame = await self._frames.get()
         if isinstance(frame, Exception):
             raise frame
         return frame
+
+    async def ping(self) -> None:
+        self.pings += 1
+        if self.ping_failure is not None:
+            raise self.ping_failure
+        answer = asyncio.ensure_future(self.may_answer.wait())
+        try:
+            ends: set[asyncio.Future[Any]] = {answer, self._gone}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            answer.cancel()
+        if not self.is_open:
+            raise UpstreamClosedError(Reason.UPSTREAM_CLOSED, "lost")
 
     async def wait_closed(self) -> str:
         return await asyncio.shield(self._gone)
@@ -80,16 +107,21 @@ class Exchange:
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
-        self.dials: list[tuple[LineClass, Mapping[str, Any]]] = []
+        self.dials: list[tuple[LineClass, Mapping[str, Any] | None]] = []
+        self.safety_identifiers: list[str] = []
         # What the next dials fail with, in order.
         self.failures: deque[Exception] = deque()
         self.life_seconds: float | None = None
+        self.answers = False
         self.delay_seconds = self.close_seconds = 0.0
         self.may_answer = open_gate()
         self.under_way = 0
 
-    async def dial(self, line: LineClass, session: dict[str, Any], times: DialTimes) -> Line:
+    async def dial(
+        self, line: LineClass, session: dict[str, Any] | None, times: DialTimes, safety_identifier: str = ""
+    ) -> Line:
         self.dials.append((line, session))
+        self.safety_identifiers.append(safety_identifier)
         self.under_way += 1
         try:
             await self.may_answer.wait()
@@ -101,7 +133,7 @@ class Exchange:
         finally:
             self.under_way -= 1
         made = Line(f"sess_{len(self.lines) + 1}", self.life_seconds)
-        made.close_seconds = self.close_seconds
+        made.close_seconds, made.answers = self.close_seconds, self.answers
         self.lines.append(made)
         return made
 
@@ -116,10 +148,13 @@ class Exchange:
 class Caller:
     """One `Converse` call. The test says what the caller sends and reads what it got."""
 
-    principal = ACME
-
-    def __init__(self) -> None:
+    def __init__(self, principal: Principal = ACME) -> None:
+        self.principal = principal
+        # How long it will wait for the end of its call.
+        self.patience_seconds = float("inf")
         self.got: list[Outgoing] = []
+        # When each came.
+        self.got_at: list[float] = []
         self.gone = False
         self.may_write = open_gate()
         self._messages: asyncio.Queue[CallerMessage | Exception | None] = asyncio.Queue()
@@ -161,6 +196,9 @@ class Caller:
 
     # The port.
 
+    def remaining_seconds(self) -> float:
+        return self.patience_seconds
+
     async def read(self) -> CallerMessage | None:
         message = await self._messages.get()
         if isinstance(message, Exception):
@@ -172,6 +210,7 @@ class Caller:
         if self.gone:
             raise CallerGoneError
         self.got.append(outgoing)
+        self.got_at.append(now())
         async with self._written:
             self._written.notify_all()
 
@@ -209,6 +248,117 @@ class Store:
         """What is stored of the one session there is."""
         (log,) = self.log.values()
         return [entry.seq for entry in log]
+
+
+class Slots:
+    """The places of an account: counted, and never below nothing."""
+
+    def __init__(self) -> None:
+        self.held: Counter[SlotKind] = Counter()
+        # What was done, in order.
+        self.acts: list[str] = []
+        # What the next acquires are refused with, in order.
+        self.refusals: deque[Exception] = deque()
+        self.turn_seconds = 0.0
+        self.may_grant = open_gate()
+
+    def refuse(self, reason: Reason, retry_after_seconds: float | None = 0.5, times: int = 1) -> None:
+        self.refusals.extend(
+            CapacityError(reason, "no place", retry_after_seconds=retry_after_seconds) for _ in range(times)
+        )
+
+    @property
+    def total(self) -> int:
+        return self.held.total()
+
+    # The port.
+
+    async def acquire(self, account: str, kind: SlotKind) -> float:
+        await self.may_grant.wait()
+        if self.refusals:
+            self.acts.append(f"refuse {kind.name}")
+            raise self.refusals.popleft()
+        self.acts.append(f"acquire {kind.name}")
+        self.held[kind] += 1
+        return self.turn_seconds
+
+    def change(self, account: str, before: SlotKind, after: SlotKind) -> None:
+        self.acts.append(f"{before.name} to {after.name}")
+        self._take_from(before)
+        self.held[after] += 1
+
+    def release(self, account: str, kind: SlotKind) -> None:
+        self.acts.append(f"release {kind.name}")
+        self._take_from(kind)
+
+    def _take_from(self, kind: SlotKind) -> None:
+        assert self.held[kind] > 0, f"no place is held as {kind.name}: {self.acts}"
+        self.held[kind] -= 1
+
+
+class Book:
+    """Which reservations live, as one Redis would tell it to several gateways."""
+
+    def __init__(self) -> None:
+        self.ends_at: dict[str, float] = {}
+        self.failure: Exception | None = None
+        # While a gate is shut, an answer waits; what was asked has been done.
+        self.may_answer = open_gate()
+        # While this one is shut, what is added waits on its way there.
+        self.may_add = open_gate()
+        self.asked: list[str] = []
+
+    def alive(self) -> list[str]:
+        return [lease_id for lease_id, ends_at in self.ends_at.items() if ends_at > now()]
+
+    # The port.
+
+    async def add(self, lease_id: str, ttl_seconds: float) -> None:
+        await self.may_add.wait()
+        self._ask("add")
+        self.ends_at[lease_id] = now() + ttl_seconds
+        await self.may_answer.wait()
+
+    async def renew(self, lease_id: str, ttl_seconds: float) -> bool:
+        self._ask("renew")
+        lives = lease_id in self.alive()
+        if lives:
+            self.ends_at[lease_id] = now() + ttl_seconds
+        await self.may_answer.wait()
+        return lives
+
+    async def take(self, lease_id: str) -> bool:
+        self._ask("take")
+        lives = lease_id in self.alive()
+        self.ends_at.pop(lease_id, None)
+        await self.may_answer.wait()
+        return lives
+
+    async def living(self, lease_ids: Sequence[str]) -> frozenset[str]:
+        self._ask("living")
+        return frozenset(lease_ids) & frozenset(self.alive())
+
+    def _ask(self, what: str) -> None:
+        self.asked.append(what)
+        if self.failure is not None:
+            raise self.failure
+
+
+class Sealer:
+    """Seals that everybody could read, but nobody in these tests forges."""
+
+    def __init__(self) -> None:
+        self._sealed = 0
+
+    def seal(self, purpose: str, content: bytes) -> str:
+        self._sealed += 1
+        return f"{purpose}.{self._sealed}.{content.hex()}"
+
+    def open(self, purpose: str, token: str) -> bytes | None:
+        found, _, content = token.partition(".")
+        if found != purpose or "." not in content:
+            return None
+        return bytes.fromhex(content.partition(".")[2])
 
 
 class Observer:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.app import authenticator
+from gateway.settings.parts import authenticator
 from gateway.settings import Settings, SettingsError, load
 
 

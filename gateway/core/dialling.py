@@ -1,0 +1,115 @@
+"""How many lines a pool opens, and when: what is owed first, then the floor, within places, width and back-off."""
+
+from gateway.core.books import Books
+from gateway.core.connection import Connection
+from gateway.core.demand import RARE_PER_LEAD
+from gateway.core.effects import Effect
+from gateway.core.share import NEVER, Share
+
+
+def count_arrival(books: Books, share: Share, now: float) -> None:
+    """Let a caller count towards the floor of its template, or of the bare share while its template is rare."""
+    share.demand.arrived(now)
+    if books.bare is not None and _is_rare(share, now):
+        books.bare.demand.arrived(now)
+
+
+def floor(books: Books, share: Share, now: float) -> int:
+    """How many lines a share wants ready, or on their way, beyond those that somebody waits for."""
+    if books.bare is not None and share is not books.bare and _is_rare(share, now):
+        return 0
+    return share.floor(now)
+
+
+def dial_what_is_owed(books: Books, now: float) -> list[Effect]:
+    """Open lines for those who wait, then for the floors; give up dials that hang meanwhile."""
+    effects: list[Effect] = []
+    for share in books.all:
+        effects += _give_up_hanging(books, share, now)
+    for share in books.shares.values():
+        effects += _dial_alone(books, share, now)
+    # Those whom somebody waits for come before any floor.
+    for share in books.all:
+        effects += _dial(books, share, share.owed(), now, waited_for=True)
+    for share in books.all:
+        effects += _dial(books, share, share.owed() + floor(books, share, now), now, waited_for=False)
+    return effects
+
+
+def _dial(books: Books, share: Share, wanted: int, now: float, *, waited_for: bool) -> list[Effect]:
+    effects: list[Effect] = []
+    for _ in range(min(wanted, _room(books, share, now, waited_for=waited_for))):
+        if now < opens_at(books, share, waited_for=waited_for):
+            break
+        effects.append(books.dial(share, now, waited_for=waited_for))
+    return effects
+
+
+def _dial_alone(books: Books, share: Share, now: float) -> list[Effect]:
+    waiters = [waiter for waiter in share.alone.values() if waiter.id not in share.alone_lines]
+    return [
+        books.dial(share, now, waited_for=True, alone=waiter)
+        for waiter in waiters
+        if _room(books, share, now, waited_for=True) > 0 and now >= opens_at(books, share, waited_for=True)
+    ]
+
+
+def _room(books: Books, share: Share, now: float, *, waited_for: bool) -> int:
+    """How many dials may begin: places under the ceiling and dials at once."""
+    if share.draining:
+        return 0
+    limits = share.limits
+    places = limits.ceiling - share.lines
+    if share.demand.options.enabled:  # those who may use bare lines share their ceilings with them
+        sharing = [each for each in books.all if each.demand.options.enabled]
+        ceiling = sum(each.limits.ceiling for each in sharing if each is not books.bare)
+        places = min(places, ceiling - sum(each.lines for each in sharing))
+    reserve_opens_at = share.reserve_opens_at()
+    if not waited_for or reserve_opens_at is None or reserve_opens_at > now:
+        places -= limits.reserve
+    return min(places, _width(share) - len(share.connecting))
+
+
+def _width(share: Share) -> int:
+    return min(share.limits.dials_max, share.backoff.width)
+
+
+def opens_at(books: Books, share: Share, *, waited_for: bool) -> float:
+    """From when on a dial may begin."""
+    backoff, breaker = share.backoff, books.breaker
+    soonest = max(backoff.not_before, breaker.allows_at(waited_for=waited_for))
+    return soonest if waited_for else max(soonest, backoff.refill_not_before)
+
+
+def _give_up_hanging(books: Books, share: Share, now: float) -> list[Effect]:
+    """End dials that hang while others are needed and every dial at once is taken; the next settling tries anew."""
+    others = share.owed() + floor(books, share, now) > 0 or len(share.alone) > len(share.alone_lines)
+    if len(share.connecting) < _width(share) or not others:
+        return []
+    hanging = [line for line in share.connecting.values() if _hangs_at(share, line) <= now]
+    if hanging:
+        share.given_up += 1
+    return [books.retire(line, "hanging") for line in hanging]
+
+
+def _hangs_at(share: Share, line: Connection) -> float:
+    return NEVER if line.dialled_at is None else line.dialled_at + share.patience_seconds
+
+
+def dial_times(books: Books, share: Share, now: float) -> list[float]:
+    """When one of the conditions of the steps above may change by itself."""
+    owed, wanted = share.owed(), share.owed() + floor(books, share, now)
+    if wanted <= 0 and not share.alone:
+        return []
+    times = [opens_at(books, share, waited_for=False)]
+    if owed > 0 or share.alone:
+        times.append(opens_at(books, share, waited_for=True))
+        times.append(share.reserve_opens_at() or NEVER)
+    if len(share.connecting) >= _width(share):
+        times += [_hangs_at(share, line) for line in share.connecting.values()]
+    return [time for time in times if time != NEVER]
+
+
+def _is_rare(share: Share, now: float) -> bool:
+    options = share.demand.options
+    return options.enabled and not share.limits.floor and share.demand.per_lead(now) < RARE_PER_LEAD

@@ -1,0 +1,44 @@
+"""How fast a caller may send: a bucket of time that fills as fast as time passes."""
+
+from typing import Final
+
+# Audio is taken at so many times the pace of speech, and so many messages in a second.
+SPEECH_TIMES_MAX: Final = 2.0
+MESSAGES_PER_SECOND: Final = 200.0
+# So much may come at once: five seconds of speech, or five hundred messages.
+BURST_SECONDS: Final = 2.5
+MESSAGE_SECONDS: Final = 1.0 / MESSAGES_PER_SECOND
+
+
+class Pace:
+    """One caller's allowance: for audio, and for everything else."""
+
+    __slots__ = ("_audio", "_messages")
+
+    def __init__(self, now: float) -> None:
+        """Begin with the whole burst."""
+        self._audio = _Bucket(now)
+        self._messages = _Bucket(now)
+
+    def audio(self, size_bytes: int, bytes_per_second: int, now: float) -> float:
+        """Take a piece of audio; return for how long nothing more should be read, in seconds."""
+        return self._audio.take(max(size_bytes / (bytes_per_second * SPEECH_TIMES_MAX), MESSAGE_SECONDS), now)
+
+    def message(self, now: float) -> bool:
+        """Take any other message; False = there were too many."""
+        return self._messages.take(MESSAGE_SECONDS, now) <= 0.0
+
+
+class _Bucket:
+    """Seconds of sending at the fastest lasting pace."""
+
+    __slots__ = ("_at", "_left")
+
+    def __init__(self, now: float) -> None:
+        self._left = BURST_SECONDS
+        self._at = now
+
+    def take(self, seconds: float, now: float) -> float:
+        self._left = min(BURST_SECONDS, self._left + now - self._at) - seconds
+        self._at = now
+        return -self._left if self._left < 0 else 0.0

@@ -1,0 +1,94 @@
+"""How a session begins: its first message, what it asks for, and what goes up before the caller's own words."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.core import events as out
+from gateway.core.errors import CallerError, Reason
+from gateway.core.ids import LeaseId
+from gateway.core.template import configuration
+from gateway.runtime.pool import WarmPool
+from gateway.runtime.ports import CallerGoneError, CallerStream
+from gateway.runtime.reservations import Redeemed
+from gateway.runtime.session_options import SessionParts
+
+DEFAULT_TEMPLATE: Final = "default"
+# The safety class whose lines are dialled for one end user.
+END_USER: Final = "end_user"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a caller is to get."""
+
+    request: out.OpenRequest
+    pool: WarmPool
+    # The whole configuration: the template's with the caller's overrides.
+    session: dict[str, Any]
+    # The reservation that the caller came with: here, or at another gateway (`foreign`).
+    reservation: LeaseId | None = None
+    foreign: bool = False
+
+
+async def first_message(stream: CallerStream, ended: "asyncio.Future[Any]", timeout_seconds: float) -> out.OpenRequest:
+    """Return the `open`. Raises `CallerError`, and `CallerGoneError` when `ended` is done first."""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            message = await _unless_done(stream.read(), ended)
+    except TimeoutError:
+        text = f"no open came within {timeout_seconds:.0f} s"
+        raise CallerError(Reason.FIRST_FRAME_EXPECTED, text) from None
+    match message:
+        case out.OpenRequest(unserved=()):
+            return message
+        case out.OpenRequest():
+            text = f"open: not served yet: {', '.join(message.unserved)}"
+            raise CallerError(Reason.NOT_IMPLEMENTED_YET, text)
+        case out.ResumeRequest():
+            raise CallerError(Reason.NOT_IMPLEMENTED_YET, "resume: not served yet")
+        case out.Refused():
+            raise message.error
+    raise CallerError(Reason.FIRST_FRAME_EXPECTED, "the first message must be open or resume")
+
+
+async def prepare(request: out.OpenRequest, stream: CallerStream, parts: SessionParts) -> Opening:
+    """Find out what an `open` asks for. Raises `CallerError` for what cannot be had."""
+    redeemed = Redeemed("", None, foreign=False)
+    if request.lease_token:
+        redeemed = parts.reservations.look(request.lease_token, stream.principal)
+    pool = _pool(request.template or redeemed.pool or DEFAULT_TEMPLATE, parts)
+    if redeemed.pool not in ("", pool.name):
+        text = f"the reservation is for template {redeemed.pool}, not for {pool.name}"
+        raise CallerError(Reason.INVALID_FRAME, text)
+    if request.safety_identifier and pool.template.line_class.safety != END_USER:
+        text = f"the account of template {pool.name} takes no safety identifier"
+        raise CallerError(Reason.SAFETY_IDENTIFIER_REFUSED, text)
+    session = configuration(pool.template, request.overrides)
+    if request.lease_token:  # last, so that a refusal burns nothing
+        await parts.reservations.redeem(request.lease_token, stream.principal)
+    return Opening(request, pool, session, redeemed.lease_id, redeemed.foreign)
+
+
+def _pool(name: str, parts: SessionParts) -> WarmPool:
+    pool = parts.pools.get(name)
+    if pool is None:
+        known = ", ".join(sorted(parts.pools))
+        raise CallerError(Reason.UNKNOWN_TEMPLATE, f"no template {name!r}; there are: {known}")
+    return pool
+
+
+async def _unless_done(
+    work: Coroutine[Any, Any, out.CallerMessage | None], ended: "asyncio.Future[Any]"
+) -> out.CallerMessage | None:
+    """Wait for `work`, but no longer than the session lasts."""
+    task = asyncio.ensure_future(work)
+    waiting: set[asyncio.Future[Any]] = {task, ended}
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise CallerGoneError
+        return task.result()
+    finally:
+        task.cancel()

@@ -1,0 +1,213 @@
+"""Reservations: a token for a unit of a pool, honoured once, at whichever gateway it is shown.
+
+The unit lives in the pool of the gateway that made it. A book that all gateways share says which
+reservations live; without it a token is honoured all the same, so that a phone that rings is answered.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import structlog
+
+from gateway.core.errors import CallerError, Reason, StoreError
+from gateway.core.ids import LeaseId
+from gateway.core.principal import Principal
+from gateway.core.reservation import ReservationEvent
+from gateway.runtime.lease import Wish
+from gateway.runtime.pool import WarmPool
+from gateway.runtime.ports import ReservationBook, TokenSealer
+
+PURPOSE: Final = "reservation"
+# How often a gateway looks which of its reservations were used at another one.
+LOOK_SECONDS: Final = 1.0
+_log = structlog.get_logger(__name__)
+
+
+class _Token(msgspec.Struct, frozen=True, array_like=True):
+    """What a token says, sealed."""
+
+    lease_id: str
+    tenant: str
+    pool: str
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What a caller gets."""
+
+    token: str
+    lease_id: LeaseId
+    at_once: bool
+    waited_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Redeemed:
+    """What a shown token stands for; `lease_id` is known here only, `foreign` = made at another gateway."""
+
+    pool: str
+    lease_id: LeaseId | None
+    foreign: bool
+
+
+class Reservations:
+    """The reservations of one gateway. `run` must be running for those used elsewhere to end here."""
+
+    def __init__(self, pools: dict[str, WarmPool], book: ReservationBook, sealer: TokenSealer, gateway: str) -> None:
+        """Begin empty. `gateway` is this process, different at each start."""
+        self._pools = pools
+        self._book = book
+        self._sealer = sealer
+        self._gateway = gateway
+        # Where each living reservation of ours has its unit, and for how long it is renewed.
+        self._mine: dict[LeaseId, WarmPool] = {}
+        self._ttls: dict[LeaseId, float] = {}
+        # Those that could not be entered in the book: they live here only.
+        self._unshared: set[LeaseId] = set()
+        # Those whose use is on its way to the book.
+        self._redeeming: set[LeaseId] = set()
+        # What a retry of the same call finds.
+        self._by_key: dict[tuple[str, str, str], Reserved] = {}
+        self._making: dict[tuple[str, str, str], asyncio.Future[None]] = {}
+
+    async def acquire(self, pool: WarmPool, ttl_seconds: float, wish: Wish, idempotency_key: str = "") -> Reserved:
+        """Reserve a unit, or find the one that an earlier call with the same key made.
+
+        Raises what `WarmPool.reserve` raises.
+        """
+        if not idempotency_key:
+            return await self._make(pool, ttl_seconds, wish)
+        key = (wish.holder.tenant, pool.name, idempotency_key)
+        while (making := self._making.get(key)) is not None:  # a retry that has overtaken its first call
+            await asyncio.wait({making})
+        found = self._by_key.get(key)
+        if found is not None and pool.has_reservation(found.lease_id):
+            return found
+        self._making[key] = asyncio.get_running_loop().create_future()
+        try:
+            made = self._by_key[key] = await self._make(pool, ttl_seconds, wish)
+        finally:
+            self._making.pop(key).set_result(None)
+        return made
+
+    async def _make(self, pool: WarmPool, ttl_seconds: float, wish: Wish) -> Reserved:
+        made = await pool.reserve(ttl_seconds, wish)
+        self._mine[made.lease_id], self._ttls[made.lease_id] = pool, ttl_seconds
+        self._unshared.add(made.lease_id)
+        try:
+            await self._book.add(made.lease_id, ttl_seconds)
+            self._unshared.discard(made.lease_id)
+        except StoreError as error:
+            _log.warning("reservation_not_shared", lease_id=made.lease_id, reason=error.reason)
+        except BaseException:
+            self._end(made.lease_id, ReservationEvent.RELEASED)
+            raise
+        token = self._seal(_Token(made.lease_id, wish.holder.tenant, pool.name, self._gateway))
+        return Reserved(token, made.lease_id, made.at_once, made.waited_seconds)
+
+    async def keep_alive(self, token: str, principal: Principal) -> tuple[str, float]:
+        """Renew a reservation; return its name and for how long it lives now, in seconds; 0 = it has ended."""
+        content = self._open(token, principal)
+        if content is None:
+            return "", 0.0
+        lease_id = LeaseId(content.lease_id)
+        ttl = self._ttls.get(lease_id)
+        pool = self._mine.get(lease_id)
+        if ttl is None or pool is None or not pool.renew_reservation(lease_id, ttl):
+            return lease_id, 0.0
+        try:
+            shared = lease_id in self._unshared or await self._book.renew(lease_id, ttl)
+        except StoreError:
+            shared = True  # it lives here; nobody else can know today
+        if not shared:  # used at another gateway
+            self._end(lease_id, ReservationEvent.USED)
+        return lease_id, ttl if shared else 0.0
+
+    async def release(self, token: str, principal: Principal) -> bool:
+        """Give a reservation back; return whether it was this very call that ended it."""
+        content = self._open(token, principal)
+        if content is None:
+            return False
+        lease_id = LeaseId(content.lease_id)
+        mine = lease_id in self._mine
+        try:
+            ended = mine if lease_id in self._unshared else await self._book.take(lease_id)
+        except StoreError:
+            ended = mine
+        self._end(lease_id, ReservationEvent.RELEASED)
+        return ended
+
+    def look(self, token: str, principal: Principal) -> Redeemed:
+        """Read a token without using it. Raises `CallerError` LEASE_UNKNOWN."""
+        content = self._open(token, principal)
+        if content is None:
+            raise CallerError(Reason.LEASE_UNKNOWN, "the lease token is not one of yours")
+        lease_id = LeaseId(content.lease_id)
+        if lease_id in self._mine:
+            return Redeemed(content.pool, lease_id, foreign=False)
+        if content.gateway == self._gateway:
+            raise CallerError(Reason.LEASE_ENDED, "the reservation has ended")
+        return Redeemed(content.pool, None, foreign=True)
+
+    async def redeem(self, token: str, principal: Principal) -> None:
+        """Use a token up, so that nobody else can. Raises `CallerError` LEASE_ENDED.
+
+        A unit of this gateway is left for the pool to turn into a lease in the same settling.
+        """
+        content = self._open(token, principal)
+        if content is None:
+            raise CallerError(Reason.LEASE_UNKNOWN, "the lease token is not one of yours")
+        lease_id = LeaseId(content.lease_id)
+        self._redeeming.add(lease_id)
+        try:
+            taken = lease_id in self._unshared or await self._book.take(lease_id)
+        except StoreError:
+            taken = True  # better a line too many than a caller too few
+        finally:
+            self._redeeming.discard(lease_id)
+        if not taken:
+            self._end(lease_id, ReservationEvent.USED)
+            raise CallerError(Reason.LEASE_ENDED, "the reservation has ended")
+
+    async def run(self) -> None:
+        """End what was used elsewhere, and forget what has expired, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for lease_id, pool in list(self._mine.items()):
+                if not pool.has_reservation(lease_id):
+                    self._end(lease_id, ReservationEvent.EXPIRED)
+            shared = [lease_id for lease_id in self._mine if lease_id not in self._unshared]
+            try:
+                living = await self._book.living(shared) if shared else frozenset[str]()
+            except StoreError:
+                # The book may come back empty: that must not end what lives here.
+                self._unshared.update(shared)
+                continue
+            for lease_id in shared:
+                if lease_id not in living and lease_id not in self._redeeming:
+                    self._end(lease_id, ReservationEvent.USED)
+
+    # Inside.
+
+    def _end(self, lease_id: LeaseId, event: ReservationEvent) -> None:
+        pool = self._mine.pop(lease_id, None)
+        self._ttls.pop(lease_id, None)
+        self._unshared.discard(lease_id)
+        if self._by_key:
+            self._by_key = {key: each for key, each in self._by_key.items() if each.lease_id != lease_id}
+        if pool is not None:
+            pool.end_reservation(lease_id, event)
+
+    def _seal(self, content: _Token) -> str:
+        return self._sealer.seal(PURPOSE, msgspec.msgpack.encode(content))
+
+    def _open(self, token: str, principal: Principal) -> _Token | None:
+        """Read a token; a foreign tenant's is as unknown as a forged one."""
+        raw = self._sealer.open(PURPOSE, token)
+        if raw is None:
+            return None
+        content = msgspec.msgpack.decode(raw, type=_Token)
+        return content if content.tenant == principal.tenant else None
