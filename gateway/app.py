@@ -87,7 +87,7 @@ class Gateway:
             stack.push_async_callback(server.stop)
             for group in self._groups:
                 group.start()
-            watcher = loop.create_task(self._keep_health(health, store, server, directory), name="health")
+            watcher = loop.create_task(self._keep_health(health, store, slots, server, directory), name="health")
             stack.push_async_callback(_cancelled, watcher)
             _log.info("serving", address=self._settings.grpc.address, version=__version__)
             if started is not None:
@@ -220,7 +220,9 @@ class Gateway:
         bare = {group.bare_name: group.stats(BARE) for group in self._groups if group.core.has_bare}
         return {name: pool.stats() for name, pool in self.pools.items()} | bare
 
-    async def _keep_health(self, health: Health, store: RedisStore, server: GrpcServer, directory: Directory) -> None:
+    async def _keep_health(
+        self, health: Health, store: RedisStore, slots: RedisSlots, server: GrpcServer, directory: Directory
+    ) -> None:
         """Copy what the parts know into the health report."""
         serving: bool | None = None
         while True:
@@ -229,6 +231,8 @@ class Gateway:
                 failing = each.last_failure is not None and not each.ready
                 reason = f"dialling fails: {each.last_failure}" if failing else ""
                 health.set(f"pool:{name}", Status.DEGRADED if failing else Status.OK, reason)
+            shared = not slots.degraded
+            health.set("slots", Status.OK if shared else Status.DEGRADED, "" if shared else "Redis does not answer")
             degraded = store.degraded
             health.set("store", Status.DEGRADED if degraded else Status.OK)
             health.overloaded = directory.is_full

@@ -25,20 +25,50 @@ import typer
 import yaml
 from google.protobuf.descriptor import FileDescriptor
 from pydantic import BaseModel
+from trunkline.v1 import admin_pb2, errors_pb2, lease_pb2, session_pb2, speech_pb2
 from trunkline_client import ConnectionOptions
 
 from gateway.cli.children import free_port
 from gateway.cli.main import app
 from gateway.cli.stack import environment
-from gateway.core import connection, events, lease, session
+from gateway.core import (
+    backoff,
+    breaker,
+    connection,
+    demand,
+    events,
+    lease,
+    pace,
+    policy,
+    reservation,
+    session,
+    share,
+    snapshot,
+)
 from gateway.core.errors import Reason
+from gateway.core.pool import RECALL_PAUSE_SECONDS
+from gateway.rpc.requests import METADATA_MAX, SAFETY_IDENTIFIER_MAX
 from gateway.rpc.server import ServerOptions
+from gateway.rpc.services import SERVED
+from gateway.runtime.greeting import GUARD_MAX_SECONDS, GUARD_MS
+from gateway.runtime.ports import SlotKind
+from gateway.runtime.pulse import PulseOptions
 from gateway.runtime.relay import SAMPLE_EVERY
 from gateway.runtime.session_options import SessionOptions
+from gateway.runtime.trunk_group import PROOF_SECONDS
 from gateway.settings import Settings, SettingsError, load
+from gateway.store.dial_rate import BURST_RATIOS
 from gateway.store.keys import RECORD_LIFE_SECONDS
-from gateway.store.options import RedisOptions
-from gateway.telemetry import metrics
+from gateway.store.options import (
+    GATEWAYS_ASSUMED,
+    SPARE_FROM_CONNECTIONS,
+    SPARE_MIN,
+    SPARE_RATIO,
+    AccountSlots,
+    RedisOptions,
+    SlotsOptions,
+)
+from gateway.telemetry import families
 
 ROOT: Final = Path(__file__).parents[1]
 NAMES: Final = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
@@ -112,6 +142,8 @@ def machine(title: str) -> dict[tuple[str, str], str]:
 MACHINES: Final[Mapping[str, tuple[Any, type[Enum], type[Enum]]]] = {
     "Connection": (connection.TABLE, connection.ConnectionState, connection.ConnectionEvent),
     "Lease": (lease.TABLE, lease.LeaseState, lease.LeaseEvent),
+    "Reservation": (reservation.TABLE, reservation.ReservationState, reservation.ReservationEvent),
+    "Breaker": (breaker.TABLE, breaker.BreakerState, breaker.BreakerEvent),
     "Session": (session.TABLE, session.SessionState, session.SessionEvent),
 }
 
@@ -191,7 +223,7 @@ def test_files_that_are_named_exist() -> None:
     missing = []
     for name in NAMES:
         links = re.findall(r"\]\(([^)#]+)\)", prose(name))
-        paths = [span for span in spans(name) if re.fullmatch(r"(?:gateway|proto|clients|tests)/[\w./*-]*", span)]
+        paths = [span for span in spans(name) if re.fullmatch(r"(?:gateway|proto|clients|tests|docs)/[\w./*-]*", span)]
         roots = [span for span in spans(name) if re.fullmatch(r"[A-Z]\w+\.md|Makefile|pyproject\.toml", span)]
         named = (*paths, *roots, *(link for link in links if "://" not in link))
         missing += [f"{name}: {path}" for path in named if not any(ROOT.glob(path.rstrip("/")))]
@@ -304,7 +336,6 @@ def test_every_setting_that_works_is_in_the_table() -> None:
     assert missing <= {
         "accounts.<>.organization",
         "accounts.<>.project",
-        "accounts.<>.safety",
         "targets.<>.provider",
         "targets.<>.accounts",
         "templates.<>.durability",
@@ -341,9 +372,9 @@ def test_words_in_capitals_are_words_of_the_code() -> None:
 
 
 def test_metrics_that_are_named_exist() -> None:
-    families = {each.name for each in vars(metrics).values() if isinstance(each, metrics.Family)}
+    known = {each.name for each in vars(families).values() if isinstance(each, families.Family)}
     named = {span for name in NAMES for span in spans(name) if re.fullmatch(r"trunkline_[a-z_]+", span)}
-    assert named - families <= {"trunkline_client"}
+    assert named - known <= {"trunkline_client"}
 
 
 def test_figures_of_the_promise_are_those_of_the_code() -> None:
@@ -375,6 +406,132 @@ def test_figures_of_the_promise_are_those_of_the_code() -> None:
     }
     for name, sentences in said.items():
         assert [each for each in sentences if each not in flat(name)] == [], name
+
+
+def test_figures_of_sessions_are_those_of_the_code() -> None:
+    pulse = PulseOptions()
+    idle, busy = (quiet + pulse.answer_seconds for quiet in (pulse.idle_seconds, pulse.busy_seconds))
+    speech_seconds = pace.BURST_SECONDS * pace.SPEECH_TIMES_MAX
+    messages_at_once = pace.BURST_SECONDS * pace.MESSAGES_PER_SECOND
+    assert pace.SPEECH_TIMES_MAX == 2  # "twice the pace of speech"
+    said = {
+        "README.md": [
+            f"within {idle:.0f} s, and within {busy:.0f} s while an answer is due",
+            f"(1 to {reservation.TTL_MAX_SECONDS}; 0 is {reservation.TTL_SECONDS})",
+            f"before {GUARD_MS / 1000} s of it were heard (`guard_ms`), or it has ended;",
+            f"; for {GUARD_MAX_SECONDS:.0f} s at most",
+            f"up to {SAFETY_IDENTIFIER_MAX} printable characters",
+            f"up to {METADATA_MAX} marks",
+            f"twice the pace of speech, and {speech_seconds:.0f} s of it at once",
+            f"send {pace.MESSAGES_PER_SECOND:.0f} a second, and {messages_at_once:.0f} at once",
+            f"{snapshot.RETRY_AFTER_MIN_SECONDS} s at least",
+        ],
+        "CHANGELOG.md": [
+            f"within {idle:.0f} s, and within {busy:.0f} s while an answer is due",
+            f"after {speech_seconds:.0f} s at once, {pace.MESSAGES_PER_SECOND:.0f} other messages a second",
+        ],
+        "SECURITY.md": [
+            f"up to {SAFETY_IDENTIFIER_MAX} characters",
+            f"twice the pace of speech and {pace.MESSAGES_PER_SECOND:.0f} other messages a second",
+        ],
+    }
+    for name, sentences in said.items():
+        assert [each for each in sentences if each not in flat(name)] == [], name
+
+
+def test_figures_of_lines_are_those_of_the_code() -> None:
+    delays, stop = backoff.BackoffOptions(), breaker.BreakerOptions()
+    patience = (share.PATIENCE_MIN_SECONDS, share.PATIENCE_MAX_SECONDS)
+    assert share.PATIENCE_LEADS == 4
+    assert backoff.STUBBORN_AFTER == 3
+    assert stop.failures_per_success == 2
+    assert stop.key_probe_seconds == stop.open_seconds == delays.stubborn_seconds
+    memories = (demand.RUSH_SECONDS, demand.FAST_SECONDS, demand.SLOW_SECONDS)
+    proof_seconds = dict(leaves())["pools.<>.proof_max_seconds"] / 2
+    said = {
+        "README.md": [
+            "about {:.0f}, {:.0f} and {:.0f} s)".format(*memories),
+            f"every {proof_seconds:.0f} s (half of `proof_max_seconds`)",
+            f"closed when it gives none within {PROOF_SECONDS:.0f} s",
+            f"up to {delays.first_seconds} s, then up to twice as long, at most {delays.max_seconds:.0f} s",
+            "four times the usual time, {:.0f} s at least; twice that after each try in vain, {:.0f} s at most".format(
+                *patience
+            ),
+            f"lines die within {policy.STANDING_SECONDS:.0f} s, three times",
+            f"for {delays.stubborn_seconds:.0f} s only callers who wait cause dials",
+            f"{stop.failures} dials in {stop.window_seconds:.0f} s fail, and more than two for each that succeeds",
+            f"for {stop.open_seconds:.0f} s, then {2 * stop.open_seconds:.0f} s, up to {stop.open_max_seconds:.0f} s",
+            f"one probe goes out every {stop.key_probe_seconds:.0f} s",
+        ],
+        "ARCHITECTURE.md": [
+            f"forgives only when the line has stood for {policy.STANDING_SECONDS:.0f} s",
+            f"before {stop.open_seconds:.0f} s · n (at most {stop.open_max_seconds:.0f} s)",
+            f"back-off ({delays.max_seconds:.0f} s at most, or the",
+            f"with a memory of {demand.SLOW_SECONDS:.0f} s,",
+            f"of {demand.FAST_SECONDS:.0f} s; and of {demand.RUSH_SECONDS:.0f} s, which",
+            f"counts from {demand.RUSH_CALLERS:.0f} callers on",
+            "takes four times as long as usual ({:.0f} s at least)".format(*patience),
+            f"doubles, up to {share.PATIENCE_MAX_SECONDS:.0f} s",
+            f"does not replace it for {RECALL_PAUSE_SECONDS:.0f} s",
+        ],
+    }
+    for name, sentences in said.items():
+        assert [each for each in sentences if each not in flat(name)] == [], name
+
+
+def test_figures_of_shared_accounts_are_those_of_the_code() -> None:
+    slots = SlotsOptions()
+    account = AccountSlots(100, 5, 10)
+    assert (BURST_RATIOS[SlotKind.LEASED], BURST_RATIOS[SlotKind.WARM]) == (4 / 5, 1 / 2)
+    assert GATEWAYS_ASSUMED == 4  # "a quarter"
+    said = {
+        "README.md": [
+            f"From {SPARE_FROM_CONNECTIONS} `connections_max` on, {SPARE_RATIO:.0%} of them".replace("%", " %"),
+            f"({SPARE_MIN} at least)",
+            f"of 100, {100 - account.spare_kept} are there for callers and warm lines",
+            f"wait for its turn for {slots.delay_max_seconds:.0f} s",
+            f"half of it and {slots.warm_delay_max_seconds:.0f} s",
+            f"a heartbeat (about {slots.heartbeat_seconds:.0f} s)",
+            f"For {slots.rejoin_seconds} s, until all were heard",
+            f"free {slots.ttl_seconds:.0f} s after its last word",
+            f"stands still for over {slots.frozen_seconds} s",
+        ],
+        "ARCHITECTURE.md": [
+            f"after {slots.acquire_seconds * 1000:.0f} ms this gateway by itself",
+            f"silent for {slots.ttl_seconds:.0f} s has lost its places",
+            f"stood still for {slots.frozen_seconds} s",
+            f"was heard of for {slots.rejoin_seconds} s, the next report opens a window of {slots.rejoin_seconds} s",
+        ],
+    }
+    for name, sentences in said.items():
+        assert [each for each in sentences if each not in flat(name)] == [], name
+
+
+def test_what_operators_are_told_to_look_at_is_there() -> None:
+    named = {
+        word
+        for first, *_ in rows(section("README.md", "Operations"))
+        for word in re.findall(r"`([a-z]+_[a-z_]+)`", first)
+    }
+    assert len(named) > 8
+    fields = {*admin_pb2.Pool.DESCRIPTOR.fields_by_name, *errors_pb2.PoolNumbers.DESCRIPTOR.fields_by_name}
+    metrics = {each.name for each in vars(families).values() if isinstance(each, families.Family)}
+    code = "\n".join(file.read_text("utf-8") for file in (ROOT / "gateway").rglob("*.py"))
+    assert {word for word in named - fields - metrics if f'"{word}"' not in code} == set()
+
+
+def test_methods_of_the_services_that_are_named_are_served_or_listed_as_not_yet() -> None:
+    methods = {served.rpartition("/")[2] for served in SERVED}
+    every = {
+        method.name
+        for file in (admin_pb2, lease_pb2, session_pb2, speech_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    not_yet = {span for span in re.findall(r"`(\w+)`", section("README.md", "Not yet")) if span in every}
+    # A service that serves nothing is named as a whole.
+    assert not_yet | {"Synthesize", "SynthesizeStream"} >= every - methods
+    assert not_yet & methods == set()
 
 
 def test_the_changelog_begins_with_what_is_not_released() -> None:
@@ -472,7 +629,8 @@ def test_an_example_of_the_readme_runs(running: Running, number: int) -> None:
     code = blocks("README.md", "python")[number]
     assert ADDRESS in code or f"port={SIMULATOR_PORT}" in code
     code = code.replace(ADDRESS, running.address).replace(f"port={SIMULATOR_PORT}", f"port={free_port()}")
-    token = (running.folder / "billing-bot.token").read_text().strip()
+    name = "operator" if "AdminServiceStub" in code else "billing-bot"
+    token = (running.folder / f"{name}.token").read_text().strip()
 
     exit_code, told, complained = ended(running.start(["-c", code], TRUNKLINE_TOKEN=token))
 

@@ -286,7 +286,8 @@ class PoolCore:
         is_full = share.waiting >= share.limits.waiters_max
         if is_full and not can_serve(self._books, share, waiter, queue, now):
             return [*effects, Reject(waiter.id, Reason.QUEUE_FULL, 0.0)]
-        count_arrival(self._books, share, now)
+        if queue is not share.alone:  # a ready line would not have served him
+            count_arrival(self._books, share, now)
         return [*effects, *self._enter(queue, waiter, now)]
 
     def _enter(self, queue: dict[WaiterId, Waiter], waiter: Waiter, now: float) -> list[Effect]:

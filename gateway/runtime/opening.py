@@ -66,6 +66,8 @@ async def prepare(request: out.OpenRequest, stream: CallerStream, parts: Session
         text = f"the account of template {pool.name} takes no safety identifier"
         raise CallerError(Reason.SAFETY_IDENTIFIER_REFUSED, text)
     session = configuration(pool.template, request.overrides)
+    if redeemed.foreign:  # what would be refused must not use up a unit that another gateway keeps
+        pool.check_open()
     if request.lease_token:  # last, so that a refusal burns nothing
         await parts.reservations.redeem(request.lease_token, stream.principal)
     return Opening(request, pool, session, redeemed.lease_id, redeemed.foreign)

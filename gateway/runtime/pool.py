@@ -77,6 +77,12 @@ class WarmPool:
         """Take an immutable snapshot."""
         return self._group.stats(self.name)
 
+    def check_open(self) -> None:
+        """Raise `CapacityError` when nobody new is taken."""
+        stats = self.stats()
+        if stats.draining_pool or stats.paused:
+            self._refuse(Reject(WaiterId(0), Reason.DRAINING if stats.draining_pool else Reason.POOL_PAUSED, 0.0))
+
     # For operators.
 
     def pause(self) -> None:
@@ -157,6 +163,12 @@ class WarmPool:
     def renew_reservation(self, lease_id: LeaseId, ttl_seconds: float) -> bool:
         """Let it live for so long from now; False = it has ended."""
         return self._core.renew_reservation(lease_id, ttl_seconds, self._now())
+
+    def extend_reservation(self, lease_id: LeaseId, seconds: float) -> None:
+        """Let it live for so long at least."""
+        reservation = self._core.reservations(self.name).get(lease_id)
+        if reservation is not None and reservation.expires_at - self._now() < seconds:
+            self.renew_reservation(lease_id, seconds)
 
     def has_reservation(self, lease_id: LeaseId) -> bool:
         """Whether it lives."""

@@ -80,6 +80,7 @@ class Relay:
     async def until_cut(self) -> bool:
         """Listen on after a `bye`; return True when the caller wants no end of it (`bye {now}`)."""
         while (message := await self._stream.read()) is not None:
+            self._count_message()
             if isinstance(message, out.Bye) and message.now:
                 return True
             if not isinstance(message, out.Bye):
@@ -162,8 +163,7 @@ class Relay:
         return self.conversation.stamp(event, 0)
 
     async def _control(self, message: out.CallerMessage) -> None:
-        if not self._pace.message(self._now()):
-            raise CallerError(Reason.RATE_LIMITED, f"more than {MESSAGES_PER_SECOND:.0f} messages a second")
+        self._count_message()
         match message:
             case out.Control():
                 await self._pass_on(message)
@@ -171,6 +171,10 @@ class Relay:
                 self._refuse(message.error.reason, message.error.message, message.cseq)
             case out.OpenRequest() | out.ResumeRequest():
                 self._refuse(Reason.ALREADY_OPEN, "this stream has a session already", 0)
+
+    def _count_message(self) -> None:
+        if not self._pace.message(self._now()):
+            raise CallerError(Reason.RATE_LIMITED, f"more than {MESSAGES_PER_SECOND:.0f} messages a second")
 
     async def _pass_on(self, message: out.Control) -> None:
         for event in message.client_events:

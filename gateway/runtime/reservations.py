@@ -32,6 +32,7 @@ class _Token(msgspec.Struct, frozen=True, array_like=True):
     tenant: str
     pool: str
     gateway: str
+    ttl_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,8 @@ class Reservations:
         self._book = book
         self._sealer = sealer
         self._gateway = gateway
-        # Where each living reservation of ours has its unit, and for how long it is renewed.
+        # Where each living reservation of ours has its unit.
         self._mine: dict[LeaseId, WarmPool] = {}
-        self._ttls: dict[LeaseId, float] = {}
         # Those that could not be entered in the book: they live here only.
         self._unshared: set[LeaseId] = set()
         # Those whose use is on its way to the book.
@@ -95,7 +95,7 @@ class Reservations:
 
     async def _make(self, pool: WarmPool, ttl_seconds: float, wish: Wish) -> Reserved:
         made = await pool.reserve(ttl_seconds, wish)
-        self._mine[made.lease_id], self._ttls[made.lease_id] = pool, ttl_seconds
+        self._mine[made.lease_id] = pool
         self._unshared.add(made.lease_id)
         try:
             await self._book.add(made.lease_id, ttl_seconds)
@@ -105,7 +105,7 @@ class Reservations:
         except BaseException:
             self._end(made.lease_id, ReservationEvent.RELEASED)
             raise
-        token = self._seal(_Token(made.lease_id, wish.holder.tenant, pool.name, self._gateway))
+        token = self._seal(_Token(made.lease_id, wish.holder.tenant, pool.name, self._gateway, ttl_seconds))
         return Reserved(token, made.lease_id, made.at_once, made.waited_seconds)
 
     async def keep_alive(self, token: str, principal: Principal) -> tuple[str, float]:
@@ -113,18 +113,19 @@ class Reservations:
         content = self._open(token, principal)
         if content is None:
             return "", 0.0
-        lease_id = LeaseId(content.lease_id)
-        ttl = self._ttls.get(lease_id)
+        lease_id, ttl = LeaseId(content.lease_id), content.ttl_seconds
         pool = self._mine.get(lease_id)
-        if ttl is None or pool is None or not pool.renew_reservation(lease_id, ttl):
+        if pool is None and content.gateway == self._gateway:
+            return lease_id, 0.0
+        if pool is not None and not pool.renew_reservation(lease_id, ttl):
             return lease_id, 0.0
         try:
-            shared = lease_id in self._unshared or await self._book.renew(lease_id, ttl)
+            lives = lease_id in self._unshared or await self._book.renew(lease_id, ttl)
         except StoreError:
-            shared = True  # it lives here; nobody else can know today
-        if not shared:  # used at another gateway
+            lives = True  # nobody can know today; its home keeps it for as long as was said
+        if not lives:  # used at another gateway
             self._end(lease_id, ReservationEvent.USED)
-        return lease_id, ttl if shared else 0.0
+        return lease_id, ttl if lives else 0.0
 
     async def release(self, token: str, principal: Principal) -> bool:
         """Give a reservation back; return whether it was this very call that ended it."""
@@ -187,14 +188,15 @@ class Reservations:
                 self._unshared.update(shared)
                 continue
             for lease_id in shared:
-                if lease_id not in living and lease_id not in self._redeeming:
+                if lease_id in living:  # perhaps renewed at another gateway
+                    self._mine[lease_id].extend_reservation(lease_id, 2 * LOOK_SECONDS)
+                elif lease_id not in self._redeeming:
                     self._end(lease_id, ReservationEvent.USED)
 
     # Inside.
 
     def _end(self, lease_id: LeaseId, event: ReservationEvent) -> None:
         pool = self._mine.pop(lease_id, None)
-        self._ttls.pop(lease_id, None)
         self._unshared.discard(lease_id)
         if self._by_key:
             self._by_key = {key: each for key, each in self._by_key.items() if each.lease_id != lease_id}

@@ -11,7 +11,7 @@ from gateway.core.principal import Principal, Right
 from gateway.core.template import LineClass, Template
 from gateway.rpc.auth import Authenticator, InsecureDev, StaticTokens, TokenHolder
 from gateway.settings.load import SettingsError, environment_key
-from gateway.settings.sections import PoolSettings, is_loopback
+from gateway.settings.sections import PoolSettings, TemplateSettings, is_loopback
 from gateway.settings.whole import Settings
 from gateway.store.options import AccountSlots
 from gateway.upstream.account import Account, ApiKey
@@ -99,7 +99,7 @@ def templates(settings: Settings) -> dict[str, Template]:
             target=chosen.target,
             provider=target.provider,
             url=target.url,
-            model=chosen.model,
+            model=_model(chosen),
             session_type=chosen.session.get("type", "realtime"),
             account=account,
             key_version="1",
@@ -107,6 +107,13 @@ def templates(settings: Settings) -> dict[str, Template]:
         )
         made[name] = Template(name, line, chosen.session, chosen.recovery.user_turns, chosen.durability)
     return made
+
+
+def _model(chosen: TemplateSettings) -> str:
+    """The model that answers, or that transcribes where nothing is answered."""
+    given = chosen.session.get("audio", {}).get("input", {})
+    transcribes = chosen.session.get("type") == "transcription"
+    return str(given["transcription"]["model"]) if transcribes and given.get("transcription") else chosen.model
 
 
 def pool_limits(chosen: PoolSettings) -> PoolLimits:

@@ -284,8 +284,8 @@ async def test_a_line_may_be_lost_at_every_await_of_a_grant(steps: int) -> None:
 
 async def test_a_line_that_somebody_holds_is_not_called_back(stage: Stage) -> None:
     await stage.warm()
-    holder = await holding(stage)
     stage.slots.may_grant.clear()
+    holder = await holding(stage)
     await turns(5)
     assert stage.group.give_back(5) == 0
     assert stage.exchange.lines[0].is_open

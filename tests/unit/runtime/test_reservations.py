@@ -418,7 +418,7 @@ async def test_looking_after_reservations_leaves_nothing_of_those_that_have_ende
     await session(home, made[1].token)
     await asyncio.sleep(TTL_SECONDS + 2.0)
     each = home.reservations
-    assert (each._mine, each._ttls, each._by_key, each._unshared) == ({}, {}, {}, set())
+    assert (each._mine, each._by_key, each._unshared) == ({}, {}, set())
     assert home.pool.reservations == {}
 
 
