@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import grpc
@@ -16,7 +15,7 @@ from trunkline.v1 import session_pb2 as session
 from trunkline.v1 import types_pb2 as types
 
 from tests.support.calls import Caller
-from tests.support.stack import Running, gateway_on, pool, simulator, stack
+from tests.support.stack import gateway_on, pool, simulator, stack
 from tests.support.upstream import Line, provider
 from tests.support.waiting import eventually
 
@@ -264,10 +263,6 @@ async def _answers_to(asked: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 async def test_a_part_of_open_that_is_not_served_is_refused_by_name() -> None:
     asked: dict[str, Any] = {
-        "lease_token": "x",
-        "safety_identifier": "x",
-        "history": [session.HistoryItem(text="x")],
-        "greet": session.Greet(),
         "idempotency_key": "x",
         "features": [types.FEATURE_RESUMABLE],
     }
@@ -305,10 +300,11 @@ async def test_callers_wait_first_in_first_out_then_are_refused_with_numbers() -
         holder = running.caller()
         await holder.open()
         waiters = [running.caller() for _ in range(2)]
-        for waiter in waiters:
-            before = running.pool().waiting
+        for place, waiter in enumerate(waiters, start=1):
             await waiter.send(open=session.Open())
-            await eventually(partial(_more_wait, running, before), "it waits")
+            queued = await waiter.until("queued")
+            assert queued.position == place
+            assert 3000 <= queued.waited_ms + queued.remaining_ms <= 4000
         status = await running.caller().refused()
         assert (status.code, status.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
         assert status.info.metadata["retryable"] == "true"
@@ -317,31 +313,51 @@ async def test_callers_wait_first_in_first_out_then_are_refused_with_numbers() -
         assert status.numbers == errors.PoolNumbers(
             scope="pool", pool="default", total=1, leased=1, warm=0, dialling=0, waiting=2
         )
-        for leaving, waiter in zip((holder, waiters[0]), waiters, strict=True):
-            reading = asyncio.create_task(waiter.until("opened"))
-            others = [each for each in waiters if each is not waiter and not each.seen]
-            await leaving.bye()
-            opened = await reading
-            assert opened.source == types.LINE_SOURCE_WAITED
-            assert all(each.kinds() == [] for each in others)
+        first, second = waiters
+        await holder.bye()
+        assert (await first.until("opened")).source == types.LINE_SOURCE_WAITED
+        assert (await second.until("queued")).position == 1
+        assert second.kinds() == ["queued", "queued"]
+        await first.bye()
+        assert (await second.until("opened")).source == types.LINE_SOURCE_WAITED
 
 
-def _more_wait(running: Running, before: int) -> bool:
-    return running.pool().waiting > before
-
-
-async def test_a_caller_waits_as_long_as_it_asked_and_not_longer() -> None:
+@pytest.mark.parametrize("by", ["wait_max_ms", "deadline"])
+async def test_a_caller_waits_as_long_as_it_asked_and_not_longer(by: str) -> None:
+    """Every line is in use all the while, and that is what it is told."""
     async with stack(pools=FULL) as (running, _):
         await running.caller().open()
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
-        status = await running.caller().refused(wait_max_ms=300)
+        asked = {"wait_max_ms": 300} if by == "wait_max_ms" else {}
+        caller = running.caller(deadline_seconds=60 if asked else 0.6)
+        status = await caller.refused(**asked)
         waited = loop.time() - asked_at
-        assert (status.code, status.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "WAIT_TIMED_OUT")
+        if asked:
+            assert (status.code, status.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "POOL_EXHAUSTED")
+            assert status.numbers is not None
+            assert (status.numbers.total, status.numbers.leased) == (1, 1)
+            assert status.retry_seconds
+        else:  # who is faster, the caller's own clock or the gateway's answer, is chance
+            assert status.code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
         assert 0.29 <= waited < 1.0
-        assert status.numbers is not None
-        assert status.numbers.leased == 1
-        assert running.pool().waiting == 0
+        queued = caller.all("queued")[0]
+        assert (queued.position, queued.remaining_ms <= (300 if asked else 600)) == (1, True)
+        await eventually(lambda: running.pool().waiting == 0, "nobody waits", seconds=1)
+
+
+async def test_a_line_that_comes_too_late_is_a_timeout_with_numbers_and_stays_for_the_next_caller() -> None:
+    pools = {"default": pool(floor=0, ceiling=2, wait_max_ms=4000)}
+    async with stack({"created_delay_ms": 700}, pools=pools) as (running, provider):
+        caller = running.caller()
+        status = await caller.refused(wait_max_ms=300)
+        assert (status.code, status.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "WAIT_TIMED_OUT")
+        assert status.info.metadata["retryable"] == "true"
+        assert status.numbers == errors.PoolNumbers(scope="pool", pool="default", total=1, dialling=1)
+        assert status.retry_seconds
+        await running.until_warm(1)
+        assert (await running.caller().open()).source == types.LINE_SOURCE_WARM
+        assert len(provider.connections()) == 1
 
 
 async def test_a_waiter_that_hangs_up_leaves_the_queue() -> None:

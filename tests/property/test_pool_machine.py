@@ -1,12 +1,11 @@
-"""Every promise of the pool at once, under any order of events.
+"""Every promise of the pool at once, under any order of events: several templates, one or two pools on one breaker.
 
 HYPOTHESIS_PROFILE=ci or =deep tries more.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from itertools import count
-from random import Random
 from typing import Final
 
 import pytest
@@ -14,385 +13,566 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.core.backoff import BackoffOptions
-from gateway.core.effects import Close, Dial, Effect, Grant, Reject
+from gateway.core.breaker import Breaker
+from gateway.core.demand import DemandOptions
+from gateway.core.effects import Effect, Grant, Revoke
 from gateway.core.errors import Reason
-from gateway.core.ids import ConnectionId, LeaseId, WaiterId
-from gateway.core.pool import LIFE_LEFT_MIN_RATIO, PoolCore
+from gateway.core.ids import ConnectionId, WaiterId
+from gateway.core.pool import PoolCore
 from gateway.core.pool_limits import PoolLimits
+from gateway.core.reservation import ReservationEvent
+from tests.property.test_pool_machine_books import (
+    ALONE,
+    BACKOFF,
+    BREAKER,
+    CLOSED,
+    CONNECTING,
+    DRAINING,
+    FIRST,
+    FOREVER,
+    LEASED,
+    LIFE_LEFT_MIN,
+    ORDINARY,
+    READY,
+    ROUNDING,
+    STANDING_SECONDS,
+    Books,
+    BreakerBooks,
+    RecordingRandom,
+    Wait,
+    lease_ids,
+)
 
 # How often a machine is run, and how many steps one run has at most.
-RUNS: Final = {"ci": (1000, 60), "deep": (5000, 100)}
-EXAMPLES, STEPS = RUNS.get(os.environ.get("HYPOTHESIS_PROFILE", ""), (300, 50))
+RUNS: Final = {"ci": (600, 80), "deep": (4000, 120)}
+EXAMPLES, STEPS = RUNS.get(os.environ.get("HYPOTHESIS_PROFILE", ""), (120, 50))
 # Moments are multiples of this, so that "exactly at the deadline" is met often.
 BEAT: Final = 0.125
-ROUNDING: Final = 1e-6
-FAILURES: Final = (Reason.UPSTREAM_UNREACHABLE, Reason.UPSTREAM_RATE_LIMITED, Reason.UPSTREAM_REFUSED_KEY)
-
-CONNECTING, READY, LEASED, DRAINING, CLOSED = "connecting", "ready", "leased", "draining", "closed"
-
-
-class RecordingRandom(Random):
-    """Remembers what it drew last."""
-
-    last = 0.0
-
-    def uniform(self, a: float, b: float) -> float:
-        self.last = super().uniform(a, b)
-        return self.last
+FAILURES: Final = (
+    Reason.UPSTREAM_UNREACHABLE,
+    Reason.UPSTREAM_RATE_LIMITED,
+    Reason.UPSTREAM_REFUSED_KEY,
+    Reason.CONFIG_REJECTED,
+    Reason.INTERNAL,
+)
+LIVES: Final = (None, None, None, None, 3600.0, 20.0, 0.0)
+WHICH: Final = st.integers(0, 11)
+POOLS: Final = st.sampled_from("abc")
+BEATS: Final = st.sampled_from((1, 2, 3, 4, 6, 8, 16))
 
 
-def lease_ids() -> Iterator[LeaseId]:
-    return (LeaseId(f"lease-{number}") for number in count(1))
+@st.composite
+def pool_limits(draw: st.DrawFn) -> PoolLimits:
+    floor, reserve = draw(st.sampled_from((0, 0, 1, 2))), draw(st.sampled_from((0, 0, 1)))
+    return PoolLimits(
+        floor=floor,
+        ceiling=max(1, floor + reserve + draw(st.integers(0, 3))),
+        reserve=reserve,
+        reserve_after_ms=int(draw(st.integers(0, 4)) * BEAT * 1000),
+        dials_max=draw(st.integers(1, 4)),
+        age_max_seconds=12.0,
+        age_jitter_ratio=0.25,
+        waiters_max=draw(st.sampled_from((0, 1, 3, 5))),
+        proof_max_seconds=4.0,
+        leak_after_seconds=draw(st.sampled_from((3.0, 8.0))),
+        demand=DemandOptions(enabled=draw(st.booleans())),
+        backoff=BACKOFF,
+    )
+
+
+def some(at: int, items: list[tuple[Books, ConnectionId]]) -> tuple[Books, ConnectionId]:
+    return items[at % len(items)]
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """Tells one pool what happens, and keeps its own books of what it was told to do."""
+    """Tells pools what happens, and enters in its own books what they want done."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
-        self.waiters: dict[WaiterId, tuple[float, float]] = {}  # asked at, deadline; in order
-        self.answers: dict[WaiterId, int] = {}
-        self.cancelled: set[WaiterId] = set()
-        self.lines: dict[ConnectionId, str] = {}
-        self.ready_at: dict[ConnectionId, float] = {}  # in the order in which they became ready
-        self.age_max: dict[ConnectionId, float] = {}
-        self.lease_of: dict[ConnectionId, LeaseId] = {}
-        self.lease_seen: set[LeaseId] = set()
-        self.broken = False
-        self.used: set[ConnectionId] = set()
-        self.closed_by_us: set[ConnectionId] = set()
-        self.drained = False
-        self.failures = 0
-        self.not_before = 0.0
-        self.asking: WaiterId | None = None
+        self.all: list[Books] = []
         self.waiter_ids = count(1)
+        self.inputs = 0
+        self.broken = True
 
     @initialize(
-        floor=st.integers(0, 3),
-        reserve=st.integers(0, 2),
-        spare=st.integers(0, 3),
-        dials_max=st.integers(1, 4),
-        waiters_max=st.integers(0, 5),
-        reserve_after_beats=st.integers(0, 4),
+        first=st.lists(pool_limits(), min_size=1, max_size=3),
+        second=st.lists(pool_limits(), max_size=1),
         seed=st.integers(0, 2**16),
     )
-    def build(  # noqa: PLR0913, PLR0917 one limit each
-        self,
-        floor: int,
-        reserve: int,
-        spare: int,
-        dials_max: int,
-        waiters_max: int,
-        reserve_after_beats: int,
-        seed: int,
-    ) -> None:
-        self.limits = PoolLimits(
-            floor=floor,
-            ceiling=max(1, floor + reserve + spare),
-            reserve=reserve,
-            reserve_after_ms=int(reserve_after_beats * BEAT * 1000),
-            dials_max=dials_max,
-            age_max_seconds=3.0,
-            age_jitter_ratio=0.25,
-            waiters_max=waiters_max,
-            backoff=BackoffOptions(0.25, 2.0, refused_key_seconds=4.0),
-        )
-        self.rng = RecordingRandom(seed)
-        self.core = PoolCore(self.limits, self.rng, lease_ids())
-        assert self.core.stats(self.now).total == 0
-        self.take(self.core.start(self.now))
+    def build(self, first: list[PoolLimits], second: list[PoolLimits], seed: int) -> None:
+        self.breaker, known = Breaker(BREAKER), BreakerBooks()
+        for several in (first, second) if second else (first,):
+            limits = dict(zip("abc", several, strict=False))
+            rng = RecordingRandom(seed)
+            core = PoolCore({name: ("v1", each) for name, each in limits.items()}, self.breaker, rng, lease_ids())
+            self.all.append(Books(limits, known, core, rng))
+        self.broken = False
+        for books in self.all:
+            assert core.next_deadline(self.now) is None
+            self.tell(books, lambda books=books: books.core.start(self.now))  # type: ignore[misc]
 
-    # What happens.
+    def tell(self, books: Books, happens: Callable[[], list[Effect]]) -> list[Effect]:
+        """Let something happen, and let the others look again: it may have changed the breaker."""
+        self.broken, self.inputs = True, self.inputs + 1
+        books.now = self.now
+        effects = happens()
+        self.take(books, effects)
+        self.broken = False
+        return effects
 
-    @rule(beats=st.integers(1, 6))
-    def ask(self, beats: int) -> None:
-        self.asking = waiter_id = WaiterId(next(self.waiter_ids))
-        self.answers[waiter_id] = 0
-        queue_was_full = len(self.waiters) >= self.limits.waiters_max
-        deadline = self.now + beats * BEAT
-        self.waiters[waiter_id] = (self.now, deadline)
-        effects = self.core.request(waiter_id, deadline, self.now)
-        if Reject(waiter_id, Reason.QUEUE_FULL, 0.0) in effects:
-            assert queue_was_full
-            del self.waiters[waiter_id]
-            self.answers[waiter_id] += 1
-            effects = [effect for effect in effects if getattr(effect, "waiter_id", None) != waiter_id]
-        self.take(effects)
-        self.asking = None
+    def take(self, books: Books, effects: list[Effect]) -> None:
+        books.take(effects)
+        books.asking = None
+        rounds = 0
+        while rounds < 10 and any([self.look_again(each) for each in self.all if each is not books or rounds]):
+            rounds += 1
+        assert rounds < 10, "the pools never come to rest"
 
-    @precondition(lambda self: self.waiters)
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
-        waiter_id = data.draw(st.sampled_from(list(self.waiters)))
-        del self.waiters[waiter_id]
-        self.cancelled.add(waiter_id)
-        self.take(self.core.cancel(waiter_id, self.now))
+    def look_again(self, books: Books) -> bool:
+        books.now = self.now
+        effects = books.core.tick(self.now)
+        books.take(effects)
+        return bool(effects)
 
-    @precondition(lambda self: self.of(CONNECTING))
-    @rule(data=st.data(), life_seconds=st.sampled_from((None, None, None, 3600.0, 5.0, 0.0)))
-    def dial_succeeds(self, data: st.DataObject, life_seconds: float | None) -> None:
-        line = data.draw(st.sampled_from(self.of(CONNECTING)))
-        self.lines[line] = READY
-        self.ready_at[line] = self.now
-        self.age_max[line] = min(3.0, (3600.0 if life_seconds is None else life_seconds) * (1 - LIFE_LEFT_MIN_RATIO))
-        effects = self.core.dial_succeeded(line, life_seconds, self.now)
-        if life_seconds == 0.0:  # used up at birth
-            self.backs_off(self.rng.last)
+    def lines(self, *states: str) -> list[tuple[Books, ConnectionId]]:
+        return [(books, line) for books in self.all for line in books.of(*states)]
+
+    # Callers.
+
+    @rule(at=WHICH, pool=POOLS, beats=BEATS, queue=st.sampled_from((ORDINARY, ORDINARY, ORDINARY, FIRST, ALONE)))
+    def ask(self, at: int, pool: str, beats: int, queue: str) -> None:
+        books, pool, waiter_id, deadline = self.comes(at, pool, beats, queue)
+        core = books.core
+        if queue == FIRST:  # reserved at another gateway
+            self.tell(books, lambda: core.redeem(pool, waiter_id, None, deadline, self.now))
+        elif queue == ALONE:
+            self.tell(books, lambda: core.request_alone(pool, waiter_id, deadline, self.now))
         else:
-            self.failures, self.not_before = 0, self.now
-        self.take(effects)
+            self.tell(books, lambda: core.request(pool, waiter_id, deadline, self.now))
 
-    @precondition(lambda self: self.of(CONNECTING))
-    @rule(data=st.data(), reason=st.sampled_from(FAILURES))
-    def dial_fails(self, data: st.DataObject, reason: Reason) -> None:
-        line = data.draw(st.sampled_from(self.of(CONNECTING)))
-        self.lines[line] = CLOSED
-        effects = self.core.dial_failed(line, reason, self.now)
-        self.backs_off(4.0 if reason is Reason.UPSTREAM_REFUSED_KEY else self.rng.last)
-        self.take(effects)
+    @rule(at=WHICH, pool=POOLS, beats=BEATS)
+    def reserve(self, at: int, pool: str, beats: int) -> None:
+        books, pool, waiter_id, deadline = self.comes(at, pool, beats, ORDINARY, reserves=True)
+        self.tell(books, lambda: books.core.reserve(pool, waiter_id, books.ttl, deadline, self.now))
 
-    def backs_off(self, seconds: float) -> None:
-        self.failures += 1
-        self.not_before = max(self.not_before, self.now + seconds)
+    def comes(
+        self, at: int, pool: str, beats: int, queue: str, *, reserves: bool = False
+    ) -> tuple[Books, str, WaiterId, float]:
+        books = self.all[at % len(self.all)]
+        pool = pool if pool in books.pools else "a"
+        books.asking = waiter_id = WaiterId(next(self.waiter_ids))
+        deadline = self.now + beats * BEAT
+        books.waits[waiter_id] = Wait(pool, queue, self.now, deadline, reserves)
+        books.answers[waiter_id] = 0
+        return books, pool, waiter_id, deadline
 
-    @precondition(lambda self: self.of(READY, LEASED, DRAINING))
-    @rule(data=st.data())
-    def line_is_lost(self, data: st.DataObject) -> None:
-        line = data.draw(st.sampled_from(self.of(READY, LEASED, DRAINING)))
-        self.lines[line] = CLOSED
-        self.lease_of.pop(line, None)
-        self.take(self.core.connection_lost(line, self.now))
+    @precondition(lambda self: any(books.reservations for books in self.all))
+    @rule(at=WHICH, beats=BEATS)
+    def redeem(self, at: int, beats: int) -> None:
+        there = [(books, each) for books in self.all for each in books.reservations]
+        books, lease_id = there[at % len(there)]
+        pool, _ = books.reservations.pop(lease_id)
+        self.all.sort(key=lambda each: each is not books)  # so that he comes to this one
+        books, pool, waiter_id, deadline = self.comes(0, pool, beats, FIRST)
+        self.tell(books, lambda: books.core.redeem(pool, waiter_id, lease_id, deadline, self.now))
 
-    @precondition(lambda self: self.of(DRAINING))
-    @rule(data=st.data())
-    def close_finishes(self, data: st.DataObject) -> None:
-        line = data.draw(st.sampled_from(self.of(DRAINING)))
-        self.lines[line] = CLOSED
-        self.take(self.core.close_finished(line, self.now))
+    @precondition(lambda self: any(books.ids_seen for books in self.all))
+    @rule(at=WHICH)
+    def what_has_ended_does_nothing(self, at: int) -> None:
+        books = self.all[at % len(self.all)]
+        ended = sorted(books.ids_seen - set(books.leases) - set(books.reservations))
+        if not ended:
+            return
+        lease_id = ended[at % len(ended)]
+        before = [books.core.stats(pool, self.now) for pool in books.pools]
+        assert books.core.release(lease_id, "again", self.now) == []
+        assert not books.core.renew(lease_id, self.now)
+        assert not books.core.renew_reservation(lease_id, 9.0, self.now)
+        assert books.core.end_reservation(lease_id, ReservationEvent.RELEASED, self.now) == []
+        with pytest.raises(KeyError):
+            books.core.redeem("a", WaiterId(0), lease_id, self.now + 9.0, self.now)
+        assert [books.core.stats(pool, self.now) for pool in books.pools] == before
 
-    @precondition(lambda self: self.lease_of)
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
-        line, lease_id = data.draw(st.sampled_from(list(self.lease_of.items())))
-        del self.lease_of[line]
-        effects = self.core.release(lease_id, "ended", self.now)
-        assert effects[0] == Close(line, "ended")
-        self.take(effects)
+    @precondition(lambda self: any(books.reservations for books in self.all))
+    @rule(at=WHICH, event=st.sampled_from((ReservationEvent.RELEASED, ReservationEvent.USED, ReservationEvent.RENEWED)))
+    def end_or_renew_a_reservation(self, at: int, event: ReservationEvent) -> None:
+        there = [(books, each) for books in self.all for each in books.reservations]
+        books, lease_id = there[at % len(there)]
+        if event is ReservationEvent.RENEWED:
+            pool, _ = books.reservations[lease_id]
+            books.reservations[lease_id] = (pool, self.now + books.ttl)
+            assert books.core.renew_reservation(lease_id, books.ttl, self.now)
+            return
+        del books.reservations[lease_id]
+        before = books.of(READY)
+        self.tell(books, lambda: books.core.end_reservation(lease_id, event, self.now))
+        assert set(before) <= set(books.of(READY, LEASED)), "a reservation that ended has burnt a line"
 
-    @precondition(lambda self: len(self.lease_seen) > len(self.lease_of))
-    @rule(data=st.data())
-    def an_ended_lease_never_does_anything(self, data: st.DataObject) -> None:
-        ended = sorted(self.lease_seen - set(self.lease_of.values()))
-        before = self.core.stats(self.now)
-        assert self.core.release(data.draw(st.sampled_from(ended)), "again", self.now) == []
-        assert self.core.stats(self.now) == before
+    @precondition(lambda self: any(books.waits for books in self.all))
+    @rule(at=WHICH)
+    def cancel(self, at: int) -> None:
+        there = [(books, each) for books in self.all for each in books.waits]
+        books, waiter_id = there[at % len(there)]
+        del books.waits[waiter_id]
+        books.cancelled.add(waiter_id)
+        self.tell(books, lambda: books.core.cancel(waiter_id, self.now))
 
-    @rule(beats=st.integers(0, 8))
+    @precondition(lambda self: any(books.leases for books in self.all))
+    @rule(at=WHICH, renews=st.booleans())
+    def renew_or_release(self, at: int, renews: bool) -> None:  # noqa: FBT001 drawn
+        there = [(books, each) for books in self.all for each in books.leases]
+        books, lease_id = there[at % len(there)]
+        if renews:
+            line, _ = books.leases[lease_id]
+            books.leases[lease_id] = (line, self.now)
+            assert books.core.renew(lease_id, self.now)
+        else:
+            self.tell(books, lambda: books.core.release(lease_id, "ended", self.now))
+            assert lease_id not in books.leases
+
+    # Lines.
+
+    @precondition(lambda self: self.lines(CONNECTING))
+    @rule(at=WHICH)
+    def dial_begins(self, at: int) -> None:
+        books, line_id = some(at, self.lines(CONNECTING))
+        line = books.lines[line_id]
+        if line.begun_at is None:
+            line.begun_at = self.now
+            books.pools[line.pool].blocked = False
+            books.core.dial_begun(line_id, self.now)
+
+    @precondition(lambda self: self.lines(CONNECTING))
+    @rule(at=WHICH, life_seconds=st.sampled_from(LIVES))
+    def dial_succeeds(self, at: int, life_seconds: float | None) -> None:
+        books, line_id = some(at, self.lines(CONNECTING))
+        line, known = books.lines[line_id], books.pools[books.lines[line_id].pool]
+        line.state = READY
+        books.lines[line_id] = books.lines.pop(line_id)  # in the order in which they became ready
+        line.ready_at = line.proven_at = self.now
+        life = 3600.0 if life_seconds is None else life_seconds
+        line.age_max = min(known.limits.age_max_seconds, life * (1 - LIFE_LEFT_MIN))
+        books.lead += 0.1 * (self.now - line.decided_at - books.lead)
+
+        def happens() -> list[Effect]:
+            effects = books.core.dial_succeeded(line_id, life_seconds, self.now)
+            known.given_up = 0
+            if life_seconds == 0.0:  # used up at birth
+                known.dies(books.rng.last, self.now)
+                books.breaker.fails(line, Reason.UPSTREAM_CLOSED, self.now)
+            else:
+                known.width *= 2
+                known.last_failure = None
+                books.breaker.succeeds(self.now)
+                books.young.append(line)
+            return effects
+
+        self.tell(books, happens)
+
+    @precondition(lambda self: self.lines(CONNECTING))
+    @rule(at=WHICH, reason=st.sampled_from(FAILURES), retry_after=st.sampled_from((None, None, 1.0, 30.0)))
+    def dial_fails(self, at: int, reason: Reason, retry_after: float | None) -> None:
+        books, line_id = some(at, self.lines(CONNECTING))
+        line = books.lines[line_id]
+        line.state = CLOSED
+
+        def happens() -> list[Effect]:
+            effects = books.core.dial_failed(line_id, reason, self.now, retry_after)
+            books.pools[line.pool].fails(reason, retry_after, books.rng.last, self.now)
+            books.breaker.fails(line, reason, self.now)
+            return effects
+
+        self.tell(books, happens)
+
+    @precondition(lambda self: self.lines(CONNECTING))
+    @rule(at=WHICH, beats=BEATS)
+    def dial_is_refused(self, at: int, beats: int) -> None:
+        books, line_id = some(at, self.lines(CONNECTING))
+        line, known, later = books.lines[line_id], books.pools[books.lines[line_id].pool], self.now + beats * BEAT
+        line.state = CLOSED
+        known.blocked = True
+        known.refill_not_before = max(known.refill_not_before, later)
+        if line.waited_for:
+            known.not_before = max(known.not_before, later)
+        books.breaker.ends(line)
+        self.tell(books, lambda: books.core.dial_refused(line_id, beats * BEAT, self.now))
+
+    @precondition(lambda self: any(books.given_up() for books in self.all))
+    @rule(at=WHICH, how=st.integers(0, 2))
+    def a_dial_that_was_given_up_ends_anyhow(self, at: int, how: int) -> None:
+        books, line_id = some(at, [(books, line) for books in self.all for line in books.given_up()])
+        core = books.core
+        ends = (
+            lambda: core.dial_succeeded(line_id, None, self.now),
+            lambda: core.dial_failed(line_id, Reason.UPSTREAM_UNREACHABLE, self.now),
+            lambda: core.dial_refused(line_id, 1.0, self.now),
+        )
+        self.tell(books, ends[how])
+
+    @precondition(lambda self: self.lines(READY, LEASED, DRAINING))
+    @rule(at=WHICH)
+    def line_is_lost(self, at: int) -> None:
+        books, line_id = some(at, self.lines(READY, LEASED, DRAINING))
+        line, known = books.lines[line_id], books.pools[books.lines[line_id].pool]
+        before, line.state = line.state, CLOSED
+        books.leases = {each: lease for each, lease in books.leases.items() if lease[0] != line_id}
+
+        def happens() -> list[Effect]:
+            effects = books.core.connection_lost(line_id, self.now)
+            if self.now - line.ready_at < STANDING_SECONDS and before in (READY, LEASED):
+                known.dies(books.rng.last, self.now)
+                if before == READY:
+                    if books.breaker.successes:
+                        books.breaker.successes.pop()
+                    books.breaker.fails(line, Reason.UPSTREAM_CLOSED, self.now)
+            return effects
+
+        self.tell(books, happens)
+
+    @precondition(lambda self: any(books.asked_for_proof() for books in self.all))
+    @rule(at=WHICH)
+    def proof_comes(self, at: int) -> None:
+        books, line_id = some(at, [(books, line) for books in self.all for line in books.asked_for_proof()])
+        line = books.lines[line_id]
+        line.proven_at, line.proving = self.now, False
+        self.tell(books, lambda: books.core.proven(line_id, self.now))
+
+    @precondition(lambda self: self.lines(DRAINING))
+    @rule(at=WHICH)
+    def close_finishes(self, at: int) -> None:
+        books, line_id = some(at, self.lines(DRAINING))
+        books.lines[line_id].state = CLOSED
+        self.tell(books, lambda: books.core.close_finished(line_id, self.now))
+
+    # Operators and other gateways: rarely, or most runs would be over before they begin.
+
+    @precondition(lambda self: self.inputs >= 20)
+    @rule(at=WHICH, pool=POOLS, what=st.sampled_from(("pause", "unpause", "unpause", "retire", "drain")))
+    def operate(self, at: int, pool: str, what: str) -> None:
+        books = self.all[at % len(self.all)]
+        pool = pool if pool in books.pools else "a"
+        known, core = books.pools[pool], books.core
+        match what:
+            case "pause":
+                known.paused = True
+                core.pause(pool)
+            case "unpause":
+                known.paused = known.draining = False
+                self.tell(books, lambda: core.unpause(pool, self.now))
+            case "retire":
+                known.version = f"v{at}"
+                self.tell(books, lambda: core.retire(pool, f"v{at}", self.now))
+            case "drain":
+                known.draining = True
+                self.tell(books, lambda: core.drain(self.now, pool))
+
+    @rule(at=WHICH, lines=st.integers(1, 3))
+    def give_back(self, at: int, lines: int) -> None:
+        books = self.all[at % len(self.all)]
+        idle = sum(max(0, len(books.of(READY, pool=pool)) - books.due(pool)) for pool in books.pools)
+        books.recalling = min(lines, idle)
+        self.tell(books, lambda: books.core.give_back(lines, self.now))
+        assert books.recalling == 0, "lines that nobody is owed are kept"
+
+    @precondition(lambda self: self.inputs >= 20)
+    @rule(at=WHICH)
+    def fence(self, at: int) -> None:
+        books = self.all[at % len(self.all)]
+        leases, lines, books.fencing = set(books.leases), books.of(CONNECTING, READY, LEASED), True
+        told = self.tell(books, lambda: books.core.fence(self.now))
+        books.fencing = False
+        assert {each.lease_id for each in told if isinstance(each, Revoke)} == leases
+        assert not set(lines) & set(books.of(CONNECTING, READY, LEASED)), "a line outlives the fence"
+        assert not [each for each in told if isinstance(each, Grant)]
+
+    # Time.
+
+    @rule(beats=st.sampled_from((0, 1, 2, 4, 8, 8, 40)))
     def time_passes(self, beats: int) -> None:
         """Late or early: a busy loop does not keep to deadlines."""
         self.now += beats * BEAT
-        self.take(self.core.tick(self.now))
+        for books in self.all:
+            self.tell(books, lambda books=books: books.core.tick(self.now))  # type: ignore[misc]
 
-    @rule()
-    def the_timer_rings(self) -> None:
-        due = self.core.next_deadline(self.now)
-        if due is not None:
-            self.now = due
-            self.take(self.core.tick(self.now))
+    @rule(times=st.integers(1, 4))
+    def the_timer_rings(self, times: int) -> None:
+        for _ in range(times):
+            dues = [due for books in self.all if (due := books.core.next_deadline(self.now)) is not None]
+            if dues:
+                self.now = min(dues)
+                for books in self.all:
+                    self.tell(books, lambda books=books: books.core.tick(self.now))  # type: ignore[misc]
 
-    # Rarely, or most runs would be over before they begin.
-    @precondition(lambda self: len(self.answers) >= 8)
-    @rule()
-    def drain(self) -> None:
-        self.drained = True
-        self.take(self.core.drain(self.now))
-
-    # What the pool wants done.
-
-    def take(self, effects: list[Effect]) -> None:
-        """Enter effects in the books, in order; each promise about a single effect is kept here."""
-        self.broken = True
-        for effect in effects:
-            match effect:
-                case Dial():
-                    self.take_dial(effect)
-                case Grant():
-                    self.take_grant(effect)
-                case Reject():
-                    self.take_reject(effect)
-                case Close():
-                    self.take_close(effect)
+    @rule(part=st.sampled_from((0.0, 0.5, 0.99)))
+    def before_the_timer_rings_nothing_happens(self, part: float) -> None:
+        """Nothing that happens by time is missed by `next_deadline`."""
+        dues = [due for books in self.all if (due := books.core.next_deadline(self.now)) is not None]
+        due = min([*dues, self.now + 60.0])
+        moment = self.now + (due - self.now) * part
+        if moment >= due:  # by rounding
+            return
+        self.now, self.broken = moment, True
+        for books in self.all:
+            assert books.core.tick(moment) == [], "a deadline was missed"
         self.broken = False
-
-    def take_dial(self, dial: Dial) -> None:
-        assert not self.drained, "a dial after the drain"
-        assert self.now >= self.not_before, "a dial before the back-off is over"
-        assert dial.connection_id not in self.lines, "a name is used twice"
-        self.lines[dial.connection_id] = CONNECTING
-        dialling = len(self.of(CONNECTING))
-        assert dialling <= (1 if self.failures else self.limits.dials_max), "too many dials"
-        assert dialling + len(self.of(READY)) <= len(self.waiters) + self.limits.floor, "a needless dial"
-        assert self.open_lines <= self.usable_ceiling, "a dial above what may be used"
-        if self.open_lines > self.limits.ceiling - self.limits.reserve:
-            assert dialling <= len(self.waiters), "the floor is filled from the reserve"
-
-    def take_grant(self, grant: Grant) -> None:
-        first, (asked_at, deadline) = next(iter(self.waiters.items()))
-        assert grant.waiter_id == first, "not first come, first served"
-        assert self.now < deadline, "a grant after the deadline"
-        assert grant.waited_seconds == self.now - asked_at
-        assert grant.at_once is (grant.waiter_id == self.asking), "a hit that is none"
-        line = grant.connection_id
-        assert line not in self.used, "a used line is granted again"
-        assert self.lines[line] == READY
-        freshest = [each for each in self.ready_at if self.lines[each] == READY][-1]
-        assert line == freshest, "not the freshest line"
-        assert grant.entry_age_seconds == self.now - self.ready_at[line]
-        assert grant.entry_age_seconds < self.age_max[line] + ROUNDING, "a line past its age"
-        assert grant.lease_id not in self.lease_seen, "a lease id is used twice"
-        self.lease_seen.add(grant.lease_id)
-        self.used.add(line)
-        self.lease_of[line] = grant.lease_id
-        self.lines[line] = LEASED
-        self.answer(grant.waiter_id)
-
-    def take_reject(self, reject: Reject) -> None:
-        asked_at, deadline = self.waiters[reject.waiter_id]
-        assert self.drained or deadline <= self.now, "sent away too early"
-        assert (reject.reason is Reason.DRAINING) is self.drained
-        assert reject.waited_seconds == self.now - asked_at
-        self.answer(reject.waiter_id)
-
-    def take_close(self, close: Close) -> None:
-        line = close.connection_id
-        assert line not in self.closed_by_us, "closed twice"
-        self.closed_by_us.add(line)
-        expected = LEASED if close.reason == "ended" else READY
-        assert self.lines[line] == expected, "the wrong line is closed"
-        if close.reason == "aged":
-            age = self.now - self.ready_at[line]
-            assert age > min(self.age_max[line], 3.0 * 0.75) - ROUNDING, "retired too early"
-        self.lines[line] = DRAINING
-
-    def answer(self, waiter_id: WaiterId) -> None:
-        self.answers[waiter_id] += 1
-        del self.waiters[waiter_id]
-
-    # Questions.
-
-    def of(self, *states: str) -> list[ConnectionId]:
-        return [line for line, state in self.lines.items() if state in states]
-
-    @property
-    def open_lines(self) -> int:
-        return len(self.of(CONNECTING, READY, LEASED, DRAINING))
-
-    @property
-    def usable_ceiling(self) -> int:
-        oldest = next(iter(self.waiters.values()), None)
-        waits_long = oldest is not None and oldest[0] + self.limits.reserve_after_ms / 1000 <= self.now
-        return self.limits.ceiling - (0 if waits_long else self.limits.reserve)
 
     # Promises.
 
     @invariant()
-    def its_books_are_ours(self) -> None:
-        stats = self.core.stats(self.now)
-        assert stats.dialling == len(self.of(CONNECTING))
-        assert stats.ready == len(self.of(READY))
-        assert stats.leased == len(self.of(LEASED)) == len(self.lease_of)
-        assert stats.draining == len(self.of(DRAINING))
-        assert stats.waiting == len(self.waiters) <= self.limits.waiters_max
-        assert [self.core.position(each) for each in self.waiters] == list(range(1, len(self.waiters) + 1))
+    def every_promise_is_kept(self) -> None:
+        self.broken = True  # until the end
+        for books in self.all:
+            books.now = self.now
+        self.their_books_are_ours()
+        self.the_breaker_is_what_its_rule_says()
+        self.each_request_is_answered_exactly_once()
+        self.nobody_waits_beside_a_ready_line_that_he_may_have()
+        self.nobody_waits_past_the_deadline_or_without_hope()
+        self.no_line_stands_ready_past_its_age_or_outdated_or_drained_or_for_one_waiter()
+        self.lines_stay_below_the_ceilings()
+        self.no_lease_leaks()
+        self.the_floor_is_within_its_bounds()
+        self.what_is_owed_or_belongs_to_the_floor_is_dialled_as_soon_as_it_may_be()
+        self.no_dial_hangs_while_others_need_one()
+        self.the_next_deadline_is_never_in_the_past_and_misses_nothing()
+        self.broken = not self.all
 
-    @invariant()
+    def their_books_are_ours(self) -> None:
+        for books in self.all:
+            for pool, known in books.pools.items():
+                stats = books.core.stats(pool, self.now)
+                assert stats.dialling == len(books.of(CONNECTING, pool=pool))
+                assert stats.ready == len(books.of(READY, pool=pool))
+                assert stats.leased == len(books.of(LEASED, pool=pool))
+                assert stats.draining == len(books.of(DRAINING, pool=pool))
+                assert stats.reserved == books.reserved(pool)
+                assert (stats.paused, stats.draining_pool) == (known.paused, known.draining)
+                assert stats.last_failure is known.last_failure
+                waiting = books.waiting(pool)
+                assert stats.waiting == len(waiting)
+                if pool in "abc" and pool:
+                    assert list(books.core.positions(pool)) == waiting
+                    assert list(books.core.reservations(pool)) == [
+                        each for each, (of, _) in books.reservations.items() if of == pool
+                    ]
+            assert len(books.leases) == len(books.of(LEASED))
+
+    def the_breaker_is_what_its_rule_says(self) -> None:
+        for books in self.all[:1]:
+            assert self.breaker.is_open is books.breaker.is_open
+            assert self.breaker.key_refused is books.breaker.key_refused
+            for waited_for in (True, False):
+                allowed = self.breaker.allows_at(waited_for=waited_for)
+                assert allowed == books.breaker.allows_at(waited_for=waited_for)
+
     def each_request_is_answered_exactly_once(self) -> None:
-        for waiter_id, answers in self.answers.items():
-            open_still = waiter_id in self.waiters or waiter_id in self.cancelled
-            assert answers == (0 if open_still else 1)
+        for books in self.all:
+            for waiter_id, answers in books.answers.items():
+                open_still = waiter_id in books.waits or waiter_id in books.cancelled
+                assert answers == (0 if open_still else 1)
 
-    @invariant()
-    def nobody_waits_beside_a_ready_connection(self) -> None:
-        assert not (self.waiters and self.of(READY))
+    def nobody_waits_beside_a_ready_line_that_he_may_have(self) -> None:
+        for books in self.all:
+            books.now = self.now
+            for pool in books.pools:
+                head = books.head(pool)
+                assert head is None or books.may_have(head) is None
 
-    @invariant()
-    def nobody_waits_past_the_deadline(self) -> None:
-        assert all(deadline > self.now for _, deadline in self.waiters.values())
+    def nobody_waits_past_the_deadline_or_without_hope(self) -> None:
+        for books in self.all:
+            for wait in books.waits.values():
+                assert wait.deadline > self.now
+                assert not books.pools[wait.pool].draining
+                if books.due(wait.pool) > books.supply(wait.pool) or books.owed_alone(wait.pool):
+                    assert not books.is_hopeless(wait)
 
-    @invariant()
-    def no_line_stands_ready_past_its_age(self) -> None:
-        ages = {line: self.now - self.ready_at[line] for line in self.of(READY)}
-        assert all(age < self.age_max[line] + ROUNDING for line, age in ages.items())
+    def no_line_stands_ready_past_its_age_or_outdated_or_drained_or_for_one_waiter(self) -> None:
+        for books in self.all:
+            for line in (books.lines[each] for each in books.of(READY)):
+                assert self.now - line.ready_at < line.age_max + ROUNDING
+                assert line.version == books.pools[line.pool].version
+                assert not books.pools[line.pool].draining
+                assert line.alone_for is None
 
-    @invariant()
-    def lines_stay_below_the_ceiling(self) -> None:
-        assert self.open_lines <= self.limits.ceiling
+    def lines_stay_below_the_ceilings(self) -> None:
+        for books in self.all:
+            for pool, known in books.pools.items():
+                assert books.open_in(pool) <= known.limits.ceiling
+            assert len(books.of(CONNECTING, READY, LEASED, DRAINING)) <= books.class_ceiling
 
-    @invariant()
-    def nobody_waits_while_a_line_could_be_dialled_for_him(self) -> None:
-        dialling, ready = len(self.of(CONNECTING)), len(self.of(READY))
-        if self.drained or self.failures or self.now < self.not_before:
-            return
-        if dialling >= self.limits.dials_max:
-            return
-        missing = len(self.waiters) + self.limits.floor - dialling - ready
-        assert missing <= 0 or self.open_lines >= self.limits.ceiling - self.limits.reserve
-        unserved = len(self.waiters) - dialling
-        assert unserved <= 0 or self.open_lines >= self.usable_ceiling
+    def no_lease_leaks(self) -> None:
+        for books in self.all:
+            for line_id, renewed_at in books.leases.values():
+                leak_after = books.pools[books.lines[line_id].pool].limits.leak_after_seconds
+                longest = max(known.limits.leak_after_seconds for known in books.pools.values())
+                assert self.now < renewed_at + leak_after + max(leak_after, longest) / 4 + ROUNDING
 
-    @invariant()
+    def the_floor_is_within_its_bounds(self) -> None:
+        for books in self.all:
+            books.now = self.now
+            for pool, known in books.pools.items():
+                configured = 0 if known.draining else min(known.limits.floor, known.limits.ceiling)
+                if known.limits.demand.enabled:
+                    assert configured <= books.floor(pool) <= known.limits.ceiling
+                else:
+                    assert books.floor(pool) == configured
+
+    def what_is_owed_or_belongs_to_the_floor_is_dialled_as_soon_as_it_may_be(self) -> None:
+        for books in self.all:
+            for pool, known in books.pools.items():
+                if known.draining or len(books.of(CONNECTING, pool=pool)) >= books.width(pool):
+                    continue
+                owed = books.due(pool) > books.supply(pool) or books.owed_alone(pool) > 0
+                if owed and books.places(pool, waited_for=True) > 0:
+                    assert self.now < books.opens_at(pool, waited_for=True)
+                lacking = books.due(pool) + books.floor(pool) > books.supply(pool)
+                if lacking and books.places(pool, waited_for=False) > 0:
+                    assert self.now < books.opens_at(pool, waited_for=False)
+
+    def no_dial_hangs_while_others_need_one(self) -> None:
+        for books in self.all:
+            for pool in books.pools:
+                dialling = books.of(CONNECTING, pool=pool)
+                if len(dialling) >= books.width(pool) and books.others_need_a_dial(pool):
+                    begun = [books.lines[each].begun_at for each in dialling]
+                    assert all(at is None or self.now < at + books.patience(pool) + ROUNDING for at in begun)
+
     def the_next_deadline_is_never_in_the_past_and_misses_nothing(self) -> None:
-        due = self.core.next_deadline(self.now)
-        assert due is None or due > self.now
-        if due is not None:  # who asks later is told that it is due now
-            late = due + BEAT / 2
-            assert self.core.next_deadline(late) == late
-        ends = [deadline for _, deadline in self.waiters.values()]
-        ends += [self.ready_at[line] + self.age_max[line] for line in self.of(READY)]
-        if ends:
-            assert due is not None
-            assert due <= min(ends) + ROUNDING
-
-    @invariant()
-    def a_pool_that_lacks_lines_wakes_up_again(self) -> None:
-        if self.drained or len(self.of(CONNECTING)):
-            return
-        missing = len(self.waiters) + self.limits.floor - len(self.of(READY))
-        if missing > 0 and self.open_lines < self.limits.ceiling - self.limits.reserve:
-            due = self.core.next_deadline(self.now)
-            assert due is not None
-            assert due <= max(self.not_before, self.now) + ROUNDING
-
-    @invariant()
-    def when_draining_nobody_waits_and_nothing_stands_ready(self) -> None:
-        assert not self.drained or not (self.waiters or self.of(READY))
+        for books in self.all:
+            due = books.core.next_deadline(self.now)
+            assert due is None or due > self.now
+            if due is not None and not books.follows_demand:  # a floor that has sunk meanwhile is not due any more
+                assert books.core.next_deadline(due + BEAT / 2) == due + BEAT / 2, "what came due is due now"
+            expected = min(books.expected(), default=FOREVER)
+            if expected < FOREVER:
+                assert due is not None
+                assert due <= expected + ROUNDING
 
     def teardown(self) -> None:
         """After drain and all leases ended, nothing is left."""
-        if self.broken or not hasattr(self, "core"):
+        if self.broken:
             return  # it has failed already, or never begun
-        self.drained = True
-        self.take(self.core.drain(self.now))
-        for at, line in enumerate(self.of(CONNECTING)):
-            if at % 2:
-                self.lines[line] = READY
-                self.ready_at[line], self.age_max[line] = self.now, 3.0
-                self.take(self.core.dial_succeeded(line, None, self.now))
-            else:
-                self.lines[line] = CLOSED
-                self.take(self.core.dial_failed(line, Reason.UPSTREAM_UNREACHABLE, self.now))
-        for line, lease_id in list(self.lease_of.items()):
-            del self.lease_of[line]
-            self.take(self.core.release(lease_id, "ended", self.now))
-        for line in self.of(DRAINING):
-            self.lines[line] = CLOSED
-            self.take(self.core.close_finished(line, self.now))
-        stats = self.core.stats(self.now)
-        assert (stats.total, stats.waiting) == (0, 0)
-        assert self.core.next_deadline(self.now) is None
+        for books in self.all:
+            for known in books.pools.values():
+                known.draining = True
+            self.tell(books, lambda books=books: books.core.drain(self.now))  # type: ignore[misc]
+        while self.lines(CONNECTING):
+            self.dial_succeeds(0, None) if len(self.lines(CONNECTING)) % 2 else self.dial_fails(0, FAILURES[0], None)
+        for books in self.all:
+            for lease_id in list(books.leases):
+                self.tell(books, lambda books=books, each=lease_id: books.core.release(each, "ended", self.now))  # type: ignore[misc]
+        while self.lines(DRAINING):
+            self.close_finishes(0)
         self.each_request_is_answered_exactly_once()
+        for books in self.all:
+            assert not (books.waits or books.reservations or books.leases)
+            assert [books.core.stats(pool, self.now).total for pool in books.pools] == [0] * len(books.pools)
+            rings = 0
+            while (due := books.core.next_deadline(self.now)) is not None:
+                self.now, rings = due, rings + 1
+                assert books.core.tick(due) == []
+                assert rings < 20, "it never rests"
 
 
 TestPoolMachine = pytest.mark.timeout(3600)(PoolMachine.TestCase)

@@ -137,11 +137,13 @@ def hashed_token(folder: Path, name: str, token: str) -> str:
     return str(file)
 
 
-def caller_settings(folder: Path, token: str, *rights: str, name: str = "bot") -> dict[str, Any]:
+def caller_settings(
+    folder: Path, token: str, *rights: str, name: str = "bot", tenant: str = "acme"
+) -> dict[str, Any]:
     """Return the settings of one caller with a token."""
     return {
         "name": name,
-        "tenant": "acme",
+        "tenant": tenant,
         "token_sha256_file": hashed_token(folder, name, token),
         "rights": list(rights),
     }

@@ -306,6 +306,8 @@ class Book:
         self.may_answer = open_gate()
         # While this one is shut, what is added waits on its way there.
         self.may_add = open_gate()
+        # While this one is shut, whoever asks which of them live waits for the answer.
+        self.may_tell = open_gate()
         self.asked: list[str] = []
 
     def alive(self) -> list[str]:
@@ -336,7 +338,9 @@ class Book:
 
     async def living(self, lease_ids: Sequence[str]) -> frozenset[str]:
         self._ask("living")
-        return frozenset(lease_ids) & frozenset(self.alive())
+        living = frozenset(lease_ids) & frozenset(self.alive())
+        await self.may_tell.wait()
+        return living
 
     def _ask(self, what: str) -> None:
         self.asked.append(what)

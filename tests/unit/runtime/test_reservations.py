@@ -297,6 +297,26 @@ async def test_a_reservation_released_elsewhere_ends_at_home(home: Stage, away: 
     assert home.pool.stats().reserved == 0
 
 
+async def test_a_reservation_that_is_kept_alive_elsewhere_lives_at_home(home: Stage, away: Stage) -> None:
+    home.keep_reservations()
+    made = await reserved(home)
+    for _ in range(5):
+        await asyncio.sleep(TTL_SECONDS - 1.0)
+        assert await away.reservations.keep_alive(made.token, ACME) == (made.lease_id, TTL_SECONDS)
+    assert home.pool.stats().reserved == 1
+    assert out.Opened in (await session(home, made.token)).kinds()
+
+
+async def test_a_reservation_that_nobody_keeps_alive_any_more_ends_at_home_too(home: Stage, away: Stage) -> None:
+    home.keep_reservations()
+    made = await reserved(home)
+    await asyncio.sleep(TTL_SECONDS - 1.0)
+    await away.reservations.keep_alive(made.token, ACME)
+    await asyncio.sleep(TTL_SECONDS + 3.0)
+    assert home.pool.stats().reserved == 0
+    assert await away.reservations.keep_alive(made.token, ACME) == (made.lease_id, 0.0)
+
+
 async def test_a_keep_alive_learns_of_a_use_elsewhere(home: Stage, away: Stage) -> None:
     made = await reserved(home)
     await session(away, made.token)
@@ -346,6 +366,44 @@ async def test_without_the_book_everything_works_at_home(home: Stage) -> None:
     assert isinstance(error, CallerError)
     assert error.reason is Reason.LEASE_ENDED
     assert home.pool.stats().reserved == 0
+
+
+async def test_without_the_book_an_ended_token_of_ours_is_still_known_to_have_ended(home: Stage) -> None:
+    home.keep_reservations()
+    made = await reserved(home)
+    assert await home.reservations.release(made.token, ACME)
+    home.book.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
+    await asyncio.sleep(1.5)
+    error = await home.serve(_with(made.token))
+    assert isinstance(error, CallerError)
+    assert error.reason is Reason.LEASE_ENDED
+
+
+async def test_a_book_that_comes_back_empty_ends_nothing(home: Stage) -> None:
+    """Used elsewhere, or forgotten by a store that was started again: after an outage nobody can tell."""
+    home.keep_reservations()
+    made = await reserved(home)
+    home.book.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
+    await asyncio.sleep(2.0)
+    home.book.ends_at.clear()
+    home.book.failure = None
+    await asyncio.sleep(5.0)
+    assert await home.reservations.keep_alive(made.token, ACME) == (made.lease_id, TTL_SECONDS)
+    assert out.Opened in (await session(home, made.token)).kinds()
+
+
+async def test_a_reservation_that_ends_while_it_is_looked_at_does_no_harm(home: Stage, away: Stage) -> None:
+    home.keep_reservations()
+    made, other = await reserved(home), await reserved(home)
+    home.book.may_tell.clear()
+    await asyncio.sleep(1.5)
+    home.book.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
+    assert await home.reservations.release(made.token, ACME)
+    home.book.failure = None
+    home.book.may_tell.set()
+    await session(away, other.token)
+    await asyncio.sleep(2.1)
+    assert home.pool.stats().reserved == 0, "those who look after the reservations have stopped"
 
 
 async def test_what_could_not_be_entered_lives_on_when_the_book_is_back(home: Stage) -> None:
