@@ -11,7 +11,7 @@ REAL ?=
 # protoc finds its plugins on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test check check-format dev proto check-proto architecture heavy lock format clean
+.PHONY: help demo test mutants bench check check-format dev proto check-proto architecture heavy lock format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,6 +26,12 @@ test: .venv/dev.stamp ## run the tests
 
 heavy: .venv/dev.stamp ## run the tests that take their time
 	@$(BIN)/python -m pytest -q -m heavy --timeout 300
+
+mutants: .venv/dev.stamp ## break the core in many ways and show which test notices
+	@$(BIN)/python tests/mutants/run.py
+
+bench: .venv/dev.stamp ## simulate the pool in virtual time; table and plots in output/pool
+	@$(BIN)/python -m tests.bench.simulate_pool
 
 check: check-format check-proto architecture ## lint, types, architecture, proto
 

@@ -21,6 +21,8 @@ STUBBORN: Final = frozenset(
 )
 # So many such refusals, or early deaths, in a row are believed.
 STUBBORN_AFTER: Final = 3
+# With nothing proven yet: callers who wait at the start should not wait for one another's dials.
+WIDTH_FIRST: Final = 4
 _WIDTH_MAX: Final = 1 << 16
 
 
@@ -45,7 +47,7 @@ class Backoff:
     """Failures since the last proof, when the next dial may begin, and how many at once."""
 
     def __init__(self, options: BackoffOptions, rng: Random) -> None:
-        """Begin with one dial: nothing is proven yet."""
+        """Begin with few dials: nothing is proven yet."""
         self._options = options
         self._rng = rng
         self._began_at = 0.0
@@ -56,7 +58,7 @@ class Backoff:
         # The same for lines that nobody waits for.
         self.refill_not_before = 0.0
         # Dials at once: doubled by each success, one again after a failure.
-        self.width = 1
+        self.width = WIDTH_FIRST
 
     def failed(self, reason: Reason, retry_after_seconds: float | None, now: float) -> None:
         """Record a dial that failed."""

@@ -37,6 +37,8 @@ def dial_what_is_owed(books: Books, now: float) -> list[Effect]:
 
 
 def _dial(books: Books, share: Share, wanted: int, now: float, *, waited_for: bool) -> list[Effect]:
+    if wanted <= 0:
+        return []
     effects: list[Effect] = []
     for _ in range(min(wanted, _room(books, share, now, waited_for=waited_for))):
         if now < opens_at(books, share, waited_for=waited_for):
@@ -82,13 +84,12 @@ def opens_at(books: Books, share: Share, *, waited_for: bool) -> float:
 
 
 def _give_up_hanging(books: Books, share: Share, now: float) -> list[Effect]:
-    """End dials that hang while others are needed and every dial at once is taken; the next settling tries anew."""
-    others = share.owed() + floor(books, share, now) > 0 or len(share.alone) > len(share.alone_lines)
-    if len(share.connecting) < _width(share) or not others:
-        return []
+    """End dials that hang while what they were to bring is needed: they are no supply. What follows tries anew."""
     hanging = [line for line in share.connecting.values() if _hangs_at(share, line) <= now]
-    if hanging:
-        share.given_up += 1
+    wanted = share.owed() + len(hanging) + floor(books, share, now) > 0 or share.alone
+    if not hanging or not wanted:
+        return []
+    share.given_up += 1
     return [books.retire(line, "hanging") for line in hanging]
 
 
@@ -99,15 +100,14 @@ def _hangs_at(share: Share, line: Connection) -> float:
 def dial_times(books: Books, share: Share, now: float) -> list[float]:
     """When one of the conditions of the steps above may change by itself."""
     owed, wanted = share.owed(), share.owed() + floor(books, share, now)
+    hangs = [time for line in share.connecting.values() if (time := _hangs_at(share, line)) != NEVER]
     if wanted <= 0 and not share.alone:
-        return []
+        return hangs
     times = [opens_at(books, share, waited_for=False)]
     if owed > 0 or share.alone:
         times.append(opens_at(books, share, waited_for=True))
         times.append(share.reserve_opens_at() or NEVER)
-    if len(share.connecting) >= _width(share):
-        times += [_hangs_at(share, line) for line in share.connecting.values()]
-    return [time for time in times if time != NEVER]
+    return hangs + [time for time in times if time != NEVER]
 
 
 def _is_rare(share: Share, now: float) -> bool:

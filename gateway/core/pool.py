@@ -25,6 +25,8 @@ from gateway.core.share import Share, Waiter
 from gateway.core.snapshot import snapshot
 from gateway.core.transitions import step
 
+# A refused dial is never tried again at once, whatever the account says.
+REFUSED_PAUSE_SECONDS: Final = 0.05
 # A line called back by another gateway is not replaced at once: somebody waits for its place.
 RECALL_PAUSE_SECONDS: Final = 2.0
 
@@ -170,6 +172,7 @@ class PoolCore:
             books.move(line, ConnectionEvent.DIAL_FAILED)
             books.breaker.abandoned(line.probe)
             share.is_blocked = True
+            retry_after_seconds = max(retry_after_seconds, REFUSED_PAUSE_SECONDS)
             share.backoff.postpone_refill(retry_after_seconds, now)
             if line.waited_for:
                 share.backoff.postpone(retry_after_seconds, now)

@@ -22,7 +22,9 @@ NEVER: Final = float("inf")
 # Before a hanging dial is given up for another try: never sooner, and never later than the dial's own deadline.
 PATIENCE_MIN_SECONDS: Final = 1.0
 PATIENCE_MAX_SECONDS: Final = 10.0
-PATIENCE_LEADS: Final = 4.0
+PATIENCE_LEADS: Final = 3.0
+# So many fruitless rounds are bad luck; after them it is the provider that is slow.
+PATIENCE_ROUNDS: Final = 3
 
 
 @dataclass(slots=True)
@@ -146,11 +148,13 @@ class Share:
     def patience_seconds(self) -> float:
         """How long a dial may hang while others are needed. Grows while giving up has not helped."""
         usual = max(PATIENCE_MIN_SECONDS, PATIENCE_LEADS * self.demand.lead_seconds)
-        return min(usual * 2.0 ** min(self.given_up, 8), PATIENCE_MAX_SECONDS)
+        rounds = min(max(0, self.given_up - PATIENCE_ROUNDS), 8)
+        return min(usual * 2.0**rounds, PATIENCE_MAX_SECONDS)
 
     def reserve_opens_at(self) -> float | None:
         """When the lines in reserve may be dialled: when the oldest waiter has waited for so long."""
-        oldest = min((waiter.asked_at for waiter in self.everybody()), default=None)
+        heads = [next(iter(queue.values())) for queue in (self.first, self.waiters, self.alone) if queue]
+        oldest = min((waiter.asked_at for waiter in heads), default=None)
         return None if oldest is None else oldest + self.limits.reserve_after_ms / 1000
 
     def expect(self, line: Connection) -> None:

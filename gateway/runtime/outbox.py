@@ -30,6 +30,8 @@ class Outbox:
         self._other_bytes = 0
         self._items: deque[tuple[Outgoing, int]] = deque()
         self._waiting: asyncio.Future[None] | None = None
+        # How many have gone out: whether the caller reads on.
+        self.sent_events = 0
         self._under_way = False
         self._emptied = asyncio.Event()
 
@@ -82,6 +84,7 @@ class Outbox:
 
     def sent(self) -> None:
         """Record that the event last taken has gone out."""
+        self.sent_events += 1
         self._under_way = False
         self._look()
 

@@ -30,6 +30,7 @@ from gateway.runtime.trunk_group import Answer, TrunkGroup
 
 # How often a waiter looks whether its place has changed.
 PLACE_SECONDS: Final = 0.25
+PLACES_NEAR: Final = 32
 # What stood in the way, for the sentence; anything else is what dialling fails with.
 _REFUSALS: Final = {
     Reason.QUEUE_FULL: "{waiting} callers wait already",
@@ -236,7 +237,9 @@ class WarmPool:
                 told = position
                 waited = self._now() - asked_at
                 await wish.tell(Place(position, waited, max(0.0, wish.wait_seconds - waited)))
-            await asyncio.wait({answer, wish.abandoned}, timeout=PLACE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            # Who stands far back is told less often: places change all the time there, and matter less.
+            pause = PLACE_SECONDS * (1 + position // PLACES_NEAR)
+            await asyncio.wait({answer, wish.abandoned}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
             if wish.abandoned.done() and not answer.done():
                 raise CallerGoneError
         try:

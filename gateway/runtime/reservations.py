@@ -188,9 +188,10 @@ class Reservations:
                 self._unshared.update(shared)
                 continue
             for lease_id in shared:
-                if lease_id in living:  # perhaps renewed at another gateway
-                    self._mine[lease_id].extend_reservation(lease_id, 2 * LOOK_SECONDS)
-                elif lease_id not in self._redeeming:
+                home = self._mine.get(lease_id)  # it may have ended meanwhile
+                if home is not None and lease_id in living:  # perhaps renewed at another gateway
+                    home.extend_reservation(lease_id, 2 * LOOK_SECONDS)
+                elif home is not None and lease_id not in self._redeeming:
                     self._end(lease_id, ReservationEvent.USED)
 
     # Inside.

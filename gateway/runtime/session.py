@@ -270,8 +270,8 @@ class LiveSession:
         step_seconds = options.send_max_seconds if patient else options.farewell_seconds
         ends_at = self._now() + (options.delivery_max_seconds if patient else options.farewell_seconds)
         before = -1
-        while len(outbox) != before and self._now() < ends_at:
-            before = len(outbox)
+        while outbox.sent_events != before and self._now() < ends_at:
+            before = outbox.sent_events
             try:
                 async with asyncio.timeout_at(min(ends_at, self._now() + step_seconds)):
                     await lanes.settled()

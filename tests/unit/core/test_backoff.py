@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.backoff import Backoff, BackoffOptions, full_jitter_seconds
+from gateway.core.backoff import WIDTH_FIRST, Backoff, BackoffOptions, full_jitter_seconds
 from gateway.core.errors import Reason
 from tests.unit.core.test_pool_stage import Highest
 
@@ -85,9 +85,11 @@ def test_the_number_at_once_doubles_by_success_and_is_one_after_a_failure() -> N
     for _ in range(4):
         backoff.succeeded()
         widths.append(backoff.width)
-    assert widths == [1, 2, 4, 8, 16]
+    assert widths == [4, 8, 16, 32, 64]
     backoff.failed(DOWN, None, 100.0)
     assert backoff.width == 1
+    backoff.succeeded()
+    assert backoff.width == 2
 
 
 def test_the_number_at_once_stays_a_number() -> None:
@@ -156,4 +158,4 @@ def test_to_postpone_is_no_failure_and_never_brings_forward() -> None:
     backoff.postpone_refill(7.0, 100.0)
     backoff.postpone_refill(2.0, 100.0)
     assert (backoff.not_before, backoff.refill_not_before) == (105.0, 107.0)
-    assert (backoff.failures, backoff.last_failure, backoff.width) == (0, None, 1)
+    assert (backoff.failures, backoff.last_failure, backoff.width) == (0, None, WIDTH_FIRST)

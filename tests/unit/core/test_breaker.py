@@ -213,7 +213,7 @@ def test_a_key_that_is_refused_three_times_in_a_row_is_believed_to_be_bad() -> N
     breaker = Breaker(BreakerOptions())
     for _ in range(2):
         breaker.failed(KEY, 1.0)
-    assert not (breaker.key_refused or breaker.is_open)
+    assert (breaker.key_refused, breaker.is_open) == (False, False)
     breaker.failed(KEY, 2.0)
     assert breaker.key_refused
     assert breaker.is_open
@@ -247,7 +247,7 @@ def test_a_key_that_works_again_is_forgiven() -> None:
         breaker.failed(KEY, 0.0)
     breaker.dialled()
     breaker.succeeded(30.0)
-    assert not (breaker.key_refused or breaker.is_open)
+    assert (breaker.key_refused, breaker.is_open) == (False, False)
 
 
 def test_a_new_key_is_tried_at_once() -> None:

@@ -38,9 +38,8 @@ def test_a_line_that_was_taken_is_replaced_at_once() -> None:
 
 def test_the_freshest_line_is_granted_first() -> None:
     stage = one(floor=3)
-    (first,) = dials(stage.start())
-    second, third = dials(stage.ready(first))
-    for line in (third, second):
+    first, second, third = dials(stage.start())
+    for line in (first, third, second):
         stage.now += 1.0
         stage.ready(line)
     assert [stage.granted().connection_id for _ in range(3)] == [second, third, first]

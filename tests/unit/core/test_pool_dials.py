@@ -1,11 +1,8 @@
 """How many lines a pool dials, and when: what is owed first, then the floor, and never more than it may."""
 
-from gateway.core.backoff import BackoffOptions
 from gateway.core.effects import Close, Dial, Urgency
-from gateway.core.errors import Reason
 from gateway.core.ids import ConnectionId
 from tests.unit.core.test_pool_stage import (
-    WAIT_SECONDS,
     Stage,
     all_of,
     closes,
@@ -13,7 +10,6 @@ from tests.unit.core.test_pool_stage import (
     grants,
     limits,
     one,
-    rejects,
 )
 
 # The floor.
@@ -22,7 +18,7 @@ from tests.unit.core.test_pool_stage import (
 def test_nothing_is_dialled_before_the_start() -> None:
     stage = one(floor=2)
     assert stage.stats().total == 0
-    assert dials(stage.start()) == [1]
+    assert dials(stage.start()) == [1, 2]
 
 
 def test_the_floor_is_filled_and_no_more() -> None:
@@ -48,6 +44,7 @@ def test_who_waits_is_dialled_for_before_any_floor() -> None:
     assert [(dial.pool, dial.urgency) for dial in all_of(Dial, effects)] == [
         ("b", Urgency.WAITER),
         ("a", Urgency.REFILL),
+        ("a", Urgency.REFILL),
     ]
 
 
@@ -63,33 +60,31 @@ def test_dials_in_flight_count_as_supply() -> None:
 # How many at once.
 
 
-def test_one_dial_tries_the_water_and_each_success_doubles_the_number() -> None:
-    stage = one(floor=16, ceiling=16, dials_max=8)
-    assert dials(stage.start()) == [1]
+def test_a_few_dials_begin_and_each_success_doubles_the_number() -> None:
+    stage = one(floor=40, ceiling=40, dials_max=20)
+    assert len(dials(stage.start())) == 4
     at_once = []
-    line = 1
-    for _ in range(5):
+    for line in range(1, 5):
         stage.ready(ConnectionId(line))
         at_once.append(stage.stats().dialling)
-        line += 1
-    assert at_once == [2, 4, 8, 8, 8]
+    assert at_once == [8, 16, 20, 20]
 
 
 def test_only_so_many_lines_are_dialled_at_once() -> None:
     stage = one(floor=8, ceiling=8, dials_max=2)
-    (first,) = dials(stage.start())
-    assert len(dials(stage.ready(first))) == 2
-    assert len(dials(stage.ready(ConnectionId(2)))) == 1
+    first, _ = dials(stage.start())
+    assert len(dials(stage.ready(first))) == 1
 
 
-def test_after_a_failure_one_dial_at_a_time_tries_the_water_again() -> None:
-    stage = one(floor=4, ceiling=8)
-    (first,) = dials(stage.start())
-    second, third = dials(stage.ready(first))
+def test_after_a_failure_one_dial_tries_the_water() -> None:
+    stage = one(floor=3, ceiling=8)
+    first, second, third = dials(stage.start())
+    stage.fail(first)
     stage.fail(second)
     assert dials(stage.after(60.0)) == []  # the third is still on its way
     stage.fail(third)
-    assert len(dials(stage.after(60.0))) == 1
+    (probe,) = dials(stage.after(60.0))
+    assert len(dials(stage.ready(probe))) == 2
 
 
 # The ceiling.
@@ -99,7 +94,7 @@ def test_the_ceiling_is_never_passed() -> None:
     stage = one(ceiling=3, dials_max=9)
     _, effects = stage.ask(wait=60.0)
     for _ in range(6):
-        stage.ask(wait=60.0)
+        effects += stage.ask(wait=60.0)[1]
     stage.settle_dials(effects)
     assert (stage.stats().leased, stage.stats().total, stage.stats().waiting) == (3, 3, 4)
 

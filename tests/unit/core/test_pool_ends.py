@@ -213,9 +213,9 @@ def test_a_line_that_comes_after_the_drain_is_closed() -> None:
 
 
 def test_after_the_drain_nothing_is_dialled() -> None:
-    stage = one(floor=4)
-    (first,) = dials(stage.start())
-    second, third = dials(stage.ready(first))
+    stage = one(floor=3)
+    first, second, third = dials(stage.start())
+    stage.ready(first)
     stage.core.drain(stage.now)
     told = [*stage.fail(second), *stage.ready(third), *stage.closed(first), *stage.closed(third), *stage.after(100.0)]
     assert dials(told) == []

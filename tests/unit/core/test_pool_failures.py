@@ -12,7 +12,6 @@ from tests.unit.core.test_pool_stage import (
     closes,
     dials,
     grants,
-    limits,
     one,
     rejects,
 )
@@ -48,7 +47,7 @@ def test_the_providers_own_delay_is_kept() -> None:
 
 
 def test_a_success_alone_does_not_end_the_back_off() -> None:
-    stage = one(floor=2, backoff=BackoffOptions(first_seconds=0.25))
+    stage = one(floor=2, dials_max=1, backoff=BackoffOptions(first_seconds=0.25))
     (line,) = dials(stage.start())
     for _ in range(3):
         stage.fail(line)
@@ -59,7 +58,7 @@ def test_a_success_alone_does_not_end_the_back_off() -> None:
 
 
 def test_a_line_that_has_stood_ends_the_back_off() -> None:
-    stage = one(floor=2, backoff=BackoffOptions(first_seconds=0.25))
+    stage = one(floor=2, dials_max=1, backoff=BackoffOptions(first_seconds=0.25))
     (line,) = dials(stage.start())
     for _ in range(3):
         stage.fail(line)
@@ -71,7 +70,7 @@ def test_a_line_that_has_stood_ends_the_back_off() -> None:
 
 
 def test_a_line_from_before_the_failures_proves_nothing() -> None:
-    stage = one(floor=2, ceiling=4, backoff=BackoffOptions(first_seconds=0.25))
+    stage = one(floor=2, dials_max=1, backoff=BackoffOptions(first_seconds=0.25))
     (line,) = dials(stage.start())
     (second,) = dials(stage.ready(line))
     stage.now += 1.0
@@ -254,70 +253,87 @@ def test_who_waits_while_the_account_has_no_place_hears_that_the_pool_is_exhaust
 # Dials that hang.
 
 
-def hanging(**changes: object) -> tuple[Stage, list[ConnectionId]]:
-    """Two waiters, and one dial that hangs from the beginning."""
+def hanging(**changes: object) -> tuple[Stage, ConnectionId]:
+    """Somebody who waits for a dial that hangs from the beginning."""
     stage = one(**changes)
-    (line,) = dials(stage.ask(wait=60.0)[1])
-    stage.ask(wait=60.0)
+    (line,) = dials(stage.ask(wait=120.0)[1])
     stage.begun(line)
-    return stage, [line]
+    return stage, line
 
 
-def test_a_hanging_dial_is_given_up_for_another_when_others_wait() -> None:
-    stage, (line,) = hanging()
-    assert stage.after(3.99) == []  # four times the usual second
+def test_a_hanging_dial_is_given_up_for_another() -> None:
+    stage, line = hanging()
+    assert stage.after(2.99) == []  # three times the usual second
     effects = stage.after(0.01)
     assert closes(effects) == [Close(line, "hanging")]
     assert len(dials(effects)) == 1
 
 
 def test_the_pool_wakes_to_give_up_a_hanging_dial() -> None:
-    stage, (line,) = hanging()
-    stage.until_due()  # the reserve
+    stage, line = hanging()
     assert closes(stage.until_due()) == [Close(line, "hanging")]
 
 
-def test_patience_with_hanging_dials_grows_up_to_ten_seconds_while_it_does_not_help() -> None:
-    stage, (line,) = hanging(ceiling=8)
+def test_a_hanging_dial_of_the_floor_is_given_up_too() -> None:
+    stage = one(floor=1)
+    (line,) = dials(stage.start())
+    stage.begun(line)
+    assert closes(stage.after(3.0)) == [Close(line, "hanging")]
+
+
+def test_patience_with_hanging_dials_grows_up_to_ten_seconds_when_it_does_not_help() -> None:
+    stage, line = hanging(ceiling=16)
     waits = []
-    for _ in range(4):
+    for _ in range(7):
         since = stage.now
         while not closes(effects := stage.until_due()):
             pass
         waits.append(stage.now - since)
         (line,) = dials(effects)
         stage.begun(line)
-    assert waits == [4.0, 8.0, 10.0, 10.0]
+    assert waits == [3.0, 3.0, 3.0, 3.0, 6.0, 10.0, 10.0]
 
 
 def test_patience_is_never_under_a_second() -> None:
-    stage = one(ceiling=99, dials_max=1)
+    stage = one(ceiling=99)
     for _ in range(60):  # every dial took no time
         stage.settle_dials(stage.ask(wait=60.0)[1])
     (line,) = dials(stage.ask(wait=60.0)[1])
-    stage.ask(wait=60.0)
     stage.begun(line)
     assert closes(stage.after(0.99)) == []
     assert closes(stage.after(0.01)) == [Close(line, "hanging")]
 
 
-def test_a_dial_that_nobody_else_needs_may_hang() -> None:
-    stage = one()
+def test_a_success_gives_patience_its_usual_length_again() -> None:
+    stage, line = hanging(ceiling=16)
+    for _ in range(5):
+        while not (begun := dials(stage.until_due())):
+            pass
+        (line,) = begun
+        stage.begun(line)
+    stage.ready(line)
     (line,) = dials(stage.ask(wait=60.0)[1])
     stage.begun(line)
-    assert closes(stage.after(30.0)) == []
+    assert closes(stage.after(8.0)) == [Close(line, "hanging")]
+
+
+def test_a_dial_that_nobody_needs_any_more_may_hang() -> None:
+    stage = one()
+    waiter_id, effects = stage.ask(wait=60.0)
+    stage.begun(dials(effects)[0])
+    stage.cancel(waiter_id)
+    assert stage.after(30.0) == []
 
 
 def test_a_dial_that_waits_for_its_turn_does_not_hang() -> None:
     stage = one()
     stage.ask(wait=60.0)
-    stage.ask(wait=60.0)
     assert stage.after(30.0) == []
 
 
 def test_a_line_that_comes_when_its_dial_was_given_up_is_nobodys() -> None:
-    stage, (line,) = hanging()
-    stage.after(4.0)
+    stage, line = hanging()
+    stage.after(3.0)
     assert grants(stage.ready(line)) == []
     assert stage.fail(line) == []
     assert stage.stats().last_failure is None

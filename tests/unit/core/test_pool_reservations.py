@@ -4,7 +4,7 @@ import pytest
 
 from gateway.core.effects import Dial, Reject, Reserve, Urgency
 from gateway.core.errors import Reason
-from gateway.core.ids import LeaseId
+from gateway.core.ids import LeaseId, WaiterId
 from gateway.core.reservation import ReservationEvent
 from tests.unit.core.test_pool_stage import (
     TTL_SECONDS,
@@ -167,7 +167,7 @@ def test_those_who_redeem_are_served_in_their_order() -> None:
     stage.after(10.0)
     begun = dials(stage.lose(line))
     redeemers = [stage.redeem(None)[0], stage.redeem(made.lease_id)[0], stage.redeem(None)[0]]
-    served = []
+    served = list[WaiterId]()
     while begun and len(served) < 3:
         effects = stage.ready(begun.pop(0))
         begun += dials(effects)

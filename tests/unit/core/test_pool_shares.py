@@ -62,7 +62,8 @@ def with_bare(stage: Stage, lines: int = 1) -> list[ConnectionId]:
     ],
 )
 def test_bare_lines_are_kept_where_a_template_among_several_may_be_rarely_asked_for(
-    stage: Stage, expected: bool
+    stage: Stage,
+    expected: bool,  # noqa: FBT001
 ) -> None:
     assert stage.core.has_bare is expected
 
@@ -268,8 +269,7 @@ def test_who_reserves_and_who_redeems_count_as_one_caller() -> None:
         stage.settle_dials(stage.ask()[1])
     for _ in range(12):
         plain.ask()
-        (made,) = reserves(reserving.reserve()[1]) or [None]
-        if made is not None:
+        for made in reserves(reserving.reserve()[1]):
             reserving.redeem(made.lease_id)
     assert plain.stats().floor == reserving.stats().floor > 1
 

@@ -47,10 +47,9 @@ def test_a_back_off_that_passed_since_the_last_input_is_due_now() -> None:
 def test_the_pool_wakes_for_a_dial_that_has_begun_to_hang_since_the_last_settling() -> None:
     stage = one(reserve_after_ms=0)
     _, effects = stage.ask(wait=60.0)
-    stage.ask(wait=60.0)
     stage.now += 1.0
     stage.begun(dials(effects)[0])
-    assert stage.due_in() == 4.0
+    assert stage.due_in() == 3.0
 
 
 def test_the_pool_wakes_when_a_line_has_stood_for_long_enough() -> None:
@@ -90,9 +89,7 @@ def story(stage: Stage) -> list[Effect]:
 
 def busy() -> Stage:
     plain = {"age_max_seconds": 40.0, "proof_max_seconds": 10.0, "leak_after_seconds": 10.0}
-    return Stage(
-        a=limits(floor=2, ceiling=8, reserve=1, **plain), b=limits(ceiling=4, reserve=1, demand=ON, **plain)
-    )
+    return Stage(a=limits(floor=2, ceiling=8, reserve=1, **plain), b=limits(ceiling=4, reserve=1, demand=ON, **plain))
 
 
 def test_a_tick_at_every_deadline_does_what_a_tick_every_fifty_milliseconds_does() -> None:

@@ -35,3 +35,20 @@ async def stage() -> AsyncIterator[Stage]:
     built = Stage()
     yield built
     await built.clear()
+
+
+@pytest.fixture
+async def home() -> AsyncIterator[Stage]:
+    built = Stage()
+    await built.warm()
+    yield built
+    await built.clear()
+
+
+@pytest.fixture
+async def away(home: Stage) -> AsyncIterator[Stage]:
+    """Another gateway, which sees the same book."""
+    built = Stage(book=home.book, sealer=home.sealer, gateway="gateway-2")
+    await built.warm()
+    yield built
+    await built.clear()

@@ -228,8 +228,7 @@ async def test_who_waits_too_long_is_told_how_full_the_pool_is(stage: Stage) -> 
     assert error.numbers is not None
     numbers = error.numbers
     assert (numbers.scope, numbers.pool) == ("pool", "default")
-    # While nothing is proven, one dial at a time.
-    assert (numbers.total, numbers.leased, numbers.warm, numbers.dialling, numbers.waiting) == (1, 0, 0, 1, 0)
+    assert (numbers.total, numbers.leased, numbers.warm, numbers.dialling, numbers.waiting) == (2, 0, 0, 2, 0)
     assert stage.observer.results == ["timeout"]
     assert stage.observer.acquires[0][1] == pytest.approx(WAIT_SECONDS)
 

@@ -191,7 +191,7 @@ class Storm:
         assert [end for end in ends if end is not None and not isinstance(end, allowed)] == []
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 async def test_after_a_storm_nothing_is_left_and_the_next_one_is_served(seed: int) -> None:
     storm = Storm(seed)
     stage = storm.stage

@@ -1,59 +1,17 @@
-"""Reservations: a unit that is kept, a token that is honoured once, at whichever gateway it is shown."""
+"""Reservations: a unit that is kept, a token that is honoured once, by the tenant that it was made for."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
-from structlog.testing import capture_logs
 
 from gateway.core import events as out
-from gateway.core.errors import CallerError, CapacityError, Reason, StoreError
-from gateway.runtime.reservations import Redeemed, Reserved
-from tests.support.virtual_time import now, turns
+from gateway.core.errors import CallerError, CapacityError, Reason
+from gateway.runtime.reservations import Redeemed
+from tests.support.virtual_time import turns
 from tests.unit.runtime.fakes import ACME, EVIL, Caller, Sealer
-from tests.unit.runtime.holders import Holder, holding, until, wish
+from tests.unit.runtime.holders import Holder, wish
+from tests.unit.runtime.reserving import TTL_SECONDS, reserved, session, source
 from tests.unit.runtime.stage import Stage
-
-TTL_SECONDS = 30.0
-
-
-async def reserved(stage: Stage, key: str = "", ttl_seconds: float = TTL_SECONDS) -> Reserved:
-    return await stage.reservations.acquire(stage.pool, ttl_seconds, wish(), key)
-
-
-async def session(stage: Stage, token: str, caller: Caller | None = None) -> Caller:
-    """Open a session with a token; return its caller, whatever came of it."""
-    caller = caller or Caller()
-    caller.say(out.OpenRequest(lease_token=token))
-    call = stage.serve(caller)
-    opened = asyncio.ensure_future(caller.until(out.Opened))
-    await asyncio.wait({call, opened}, return_when=asyncio.FIRST_COMPLETED)
-    opened.cancel()
-    return caller
-
-
-def source(caller: Caller) -> out.LineSource:
-    opened = caller.got[-1].event
-    assert isinstance(opened, out.Opened)
-    return opened.source
-
-
-@pytest.fixture
-async def home() -> AsyncIterator[Stage]:
-    built = Stage()
-    await built.warm()
-    yield built
-    await built.clear()
-
-
-@pytest.fixture
-async def away(home: Stage) -> AsyncIterator[Stage]:
-    """Another gateway, which sees the same book."""
-    built = Stage(book=home.book, sealer=home.sealer, gateway="gateway-2")
-    await built.warm()
-    yield built
-    await built.clear()
-
 
 # Kept.
 
@@ -177,6 +135,21 @@ async def test_a_key_whose_first_call_was_cut_serves_the_next(home: Stage) -> No
     assert home.reservations.look(made.token, ACME).lease_id == made.lease_id
 
 
+async def test_a_key_whose_first_call_was_refused_serves_the_next() -> None:
+    stage = Stage(floor=0)
+    stage.exchange.may_answer.clear()
+    calls = [
+        asyncio.ensure_future(stage.reservations.acquire(stage.pool, TTL_SECONDS, wish(seconds), "k"))
+        for seconds in (0.5, 5.0)
+    ]
+    await asyncio.sleep(1.0)
+    assert isinstance(calls[0].exception(), CapacityError)
+    stage.exchange.may_answer.set()
+    await calls[1]
+    assert stage.pool.stats().reserved == 1
+    await stage.clear()
+
+
 # Used.
 
 
@@ -241,199 +214,6 @@ async def test_a_token_of_an_earlier_life_of_this_gateway_is_another_gateways(ho
     await reborn.clear()
 
 
-# Elsewhere.
-
-
-async def test_a_token_is_honoured_at_another_gateway_and_ends_at_home_within_a_second(
-    home: Stage, away: Stage
-) -> None:
-    home.keep_reservations()
-    made = await reserved(home)
-    caller = await session(away, made.token)
-    assert source(caller) is out.LineSource.WARM
-    began = now()
-    await until(lambda: not home.pool.stats().reserved)
-    assert now() - began <= 1.05
-    assert home.pool.reservations == {}
-    error = await home.serve(_with(made.token))
-    assert isinstance(error, CallerError)
-    assert error.reason is Reason.LEASE_ENDED
-
-
-async def test_a_token_that_was_used_at_home_is_no_good_elsewhere(home: Stage, away: Stage) -> None:
-    made = await reserved(home)
-    await session(home, made.token)
-    error = await away.serve(_with(made.token))
-    assert isinstance(error, CallerError)
-    assert error.reason is Reason.LEASE_ENDED
-    assert away.pool.stats().leased == 0
-
-
-async def test_who_comes_with_another_gateways_token_goes_before_those_without() -> None:
-    home = Stage()
-    away = Stage(book=home.book, sealer=home.sealer, gateway="gateway-2", floor=0, ceiling=1)
-    await home.warm()
-    made = await reserved(home)
-    taken = await holding(away)
-    plain = Holder(away, wait_seconds=60.0)
-    await turns(5)
-    redeeming = asyncio.ensure_future(session(away, made.token))
-    await turns(5)
-    await taken.end()
-    caller = await redeeming
-    assert out.Opened in caller.kinds()
-    assert plain.line is None
-    plain.abandoned.set_result(None)
-    await plain.error()
-    await home.clear()
-    await away.clear()
-
-
-async def test_a_reservation_released_elsewhere_ends_at_home(home: Stage, away: Stage) -> None:
-    home.keep_reservations()
-    made = await reserved(home)
-    assert await away.reservations.release(made.token, ACME)
-    await asyncio.sleep(1.05)
-    assert home.pool.stats().reserved == 0
-
-
-async def test_a_reservation_that_is_kept_alive_elsewhere_lives_at_home(home: Stage, away: Stage) -> None:
-    home.keep_reservations()
-    made = await reserved(home)
-    for _ in range(5):
-        await asyncio.sleep(TTL_SECONDS - 1.0)
-        assert await away.reservations.keep_alive(made.token, ACME) == (made.lease_id, TTL_SECONDS)
-    assert home.pool.stats().reserved == 1
-    assert out.Opened in (await session(home, made.token)).kinds()
-
-
-async def test_a_reservation_that_nobody_keeps_alive_any_more_ends_at_home_too(home: Stage, away: Stage) -> None:
-    home.keep_reservations()
-    made = await reserved(home)
-    await asyncio.sleep(TTL_SECONDS - 1.0)
-    await away.reservations.keep_alive(made.token, ACME)
-    await asyncio.sleep(TTL_SECONDS + 3.0)
-    assert home.pool.stats().reserved == 0
-    assert await away.reservations.keep_alive(made.token, ACME) == (made.lease_id, 0.0)
-
-
-async def test_a_keep_alive_learns_of_a_use_elsewhere(home: Stage, away: Stage) -> None:
-    made = await reserved(home)
-    await session(away, made.token)
-    assert await home.reservations.keep_alive(made.token, ACME) == (made.lease_id, 0.0)
-    assert home.pool.stats().reserved == 0
-
-
-# The book is slow, or not there.
-
-
-async def test_a_look_while_a_reservation_is_being_entered_does_not_end_it(home: Stage) -> None:
-    home.keep_reservations()
-    home.book.may_add.clear()
-    making = asyncio.ensure_future(reserved(home))
-    await asyncio.sleep(3.5)
-    home.book.may_add.set()
-    made = await making
-    await asyncio.sleep(2.5)
-    assert out.Opened in (await session(home, made.token)).kinds()
-
-
-async def test_a_look_while_a_token_is_being_used_does_not_take_the_line_away(home: Stage) -> None:
-    home.keep_reservations()
-    made = await reserved(home)
-    home.book.may_answer.clear()
-    opening = asyncio.ensure_future(session(home, made.token))
-    await asyncio.sleep(3.5)
-    home.book.may_answer.set()
-    assert out.Opened in (await opening).kinds()
-
-
-async def test_without_the_book_everything_works_at_home(home: Stage) -> None:
-    home.keep_reservations()
-    home.book.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
-    with capture_logs() as logs:
-        made, other = await reserved(home, "k"), await reserved(home)
-    assert [log["event"] for log in logs if log["log_level"] == "warning"] == ["reservation_not_shared"] * 2
-    assert made.token not in str(logs)
-    await asyncio.sleep(TTL_SECONDS - 5.0)
-    assert await home.reservations.keep_alive(made.token, ACME) == (made.lease_id, TTL_SECONDS)
-    assert await reserved(home, "k") == made
-    assert await home.reservations.release(other.token, ACME)
-    assert not await home.reservations.release(other.token, ACME)
-    await asyncio.sleep(TTL_SECONDS - 5.0)
-    assert out.Opened in (await session(home, made.token)).kinds()
-    error = await home.serve(_with(made.token))
-    assert isinstance(error, CallerError)
-    assert error.reason is Reason.LEASE_ENDED
-    assert home.pool.stats().reserved == 0
-
-
-async def test_without_the_book_an_ended_token_of_ours_is_still_known_to_have_ended(home: Stage) -> None:
-    home.keep_reservations()
-    made = await reserved(home)
-    assert await home.reservations.release(made.token, ACME)
-    home.book.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
-    await asyncio.sleep(1.5)
-    error = await home.serve(_with(made.token))
-    assert isinstance(error, CallerError)
-    assert error.reason is Reason.LEASE_ENDED
-
-
-async def test_a_book_that_comes_back_empty_ends_nothing(home: Stage) -> None:
-    """Used elsewhere, or forgotten by a store that was started again: after an outage nobody can tell."""
-    home.keep_reservations()
-    made = await reserved(home)
-    home.book.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
-    await asyncio.sleep(2.0)
-    home.book.ends_at.clear()
-    home.book.failure = None
-    await asyncio.sleep(5.0)
-    assert await home.reservations.keep_alive(made.token, ACME) == (made.lease_id, TTL_SECONDS)
-    assert out.Opened in (await session(home, made.token)).kinds()
-
-
-async def test_a_reservation_that_ends_while_it_is_looked_at_does_no_harm(home: Stage, away: Stage) -> None:
-    home.keep_reservations()
-    made, other = await reserved(home), await reserved(home)
-    home.book.may_tell.clear()
-    await asyncio.sleep(1.5)
-    home.book.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
-    assert await home.reservations.release(made.token, ACME)
-    home.book.failure = None
-    home.book.may_tell.set()
-    await session(away, other.token)
-    await asyncio.sleep(2.1)
-    assert home.pool.stats().reserved == 0, "those who look after the reservations have stopped"
-
-
-async def test_what_could_not_be_entered_lives_on_when_the_book_is_back(home: Stage) -> None:
-    home.keep_reservations()
-    home.book.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
-    made = await reserved(home)
-    home.book.failure = None
-    await asyncio.sleep(5.0)
-    assert home.pool.stats().reserved == 1
-    assert await home.reservations.keep_alive(made.token, ACME) == (made.lease_id, TTL_SECONDS)
-    assert out.Opened in (await session(home, made.token)).kinds()
-
-
-async def test_what_was_entered_survives_a_time_without_the_book(home: Stage) -> None:
-    home.keep_reservations()
-    made = await reserved(home)
-    home.book.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
-    await asyncio.sleep(10.0)
-    assert await home.reservations.keep_alive(made.token, ACME) == (made.lease_id, TTL_SECONDS)
-    home.book.failure = None
-    await asyncio.sleep(5.0)
-    assert out.Opened in (await session(home, made.token)).kinds()
-
-
-async def test_without_the_book_a_token_is_honoured_elsewhere_too(home: Stage, away: Stage) -> None:
-    made = await reserved(home)
-    home.book.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
-    assert out.Opened in (await session(away, made.token)).kinds()
-
-
 # Callers who go.
 
 
@@ -478,9 +258,3 @@ async def test_looking_after_reservations_leaves_nothing_of_those_that_have_ende
     each = home.reservations
     assert (each._mine, each._by_key, each._unshared) == ({}, {}, set())
     assert home.pool.reservations == {}
-
-
-def _with(token: str) -> Caller:
-    caller = Caller()
-    caller.say(out.OpenRequest(lease_token=token))
-    return caller
