@@ -96,6 +96,8 @@ class Gateway:
             health.draining = True
             await server.set_serving(serving=False)
             _log.info("draining", sessions=len(directory.sessions()))
+            for group in self._groups:  # places and turns are for the gateways that stay
+                group.drain()
             await directory.drain(self._settings.limits.drain_seconds)
         _log.info("stopped")
 

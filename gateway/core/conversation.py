@@ -11,8 +11,8 @@ from typing import Any, Final
 from gateway.core import events as out
 from gateway.core import realtime as wire
 from gateway.core.redaction import redact, shown_code
-from gateway.core.tally import Tally, usage_of
-from gateway.core.turns import TurnTaking, sets_turn_detection
+from gateway.core.tally import Tally, elapsed_ms, limit_of, usage_of
+from gateway.core.turns import TurnTaking, detection_of, names_interruption
 
 # How long the server may take to hear that the last audio was speech.
 HEARING_SECONDS: Final = 2.0
@@ -22,6 +22,7 @@ SILENCE_MARGIN_MS: Final = 300
 _OURS: Final = "tl-"
 EVENT_ID_MAX: Final = 512
 CONFIG_EVENT_ID: Final = "tl-config"
+GUARD_EVENT_ID: Final = "tl-guard"
 _CONTROL_EVENT_ID: Final = "tl-control-"
 _OUR_EVENT_ID: Final = re.compile(rf"{_CONTROL_EVENT_ID}([0-9]{{1,20}})-[0-9]+")
 
@@ -40,13 +41,17 @@ class _Answer:
 class Conversation:
     """One session's understanding of its server events, in the order in which they come."""
 
-    def __init__(self, turn_taking: TurnTaking) -> None:
-        """Begin with no answer under way."""
+    def __init__(self, turn_taking: TurnTaking, detection: Mapping[str, Any] | None = None) -> None:
+        """Begin with no answer under way. `detection` is the session object's own, until the provider confirms it."""
         self.turns = turn_taking
         self.input_bytes_per_second = turn_taking.input_format.size_bytes(1000)
         self.tally = Tally()
         self.first_heard_at: float | None = None
-        self.caller_sets_turns = False
+        # How turns end, as the provider last confirmed it; None = not by the server.
+        self.detection = detection
+        self.config_rejected = False
+        # The event of the caller's own last word on whether speech interrupts, unless it was refused.
+        self.interruption_set_by = ""
         # (what it is counted from, seconds) of first audios that nobody has collected yet.
         self.first_audios: list[tuple[str, float]] = []
         self._answers: dict[str, _Answer] = {}
@@ -76,13 +81,12 @@ class Conversation:
         if not isinstance(event_id, str) or not self._is_free(event_id):
             event_id = f"{_CONTROL_EVENT_ID}{cseq}-{self._numbered}"
         match event.get("type"):
-            case "session.update":
-                self.caller_sets_turns = self.caller_sets_turns or sets_turn_detection(event.get("session"))
+            case "session.update" if names_interruption(event.get("session")):
+                self.interruption_set_by = event_id
             case "response.create":
                 self._requested[event_id] = None
             case "input_audio_buffer.commit":
-                self._commits[event_id] = None
-                self._unheard_bytes = 0
+                self._commits[event_id], self._unheard_bytes = None, 0
             case "input_audio_buffer.append":
                 audio = event.get("audio")
                 self.audio_sent(len(audio) * 3 // 4 if isinstance(audio, str) else 0)
@@ -141,7 +145,8 @@ class Conversation:
         return _READERS[type(event)](self, event, now)
 
     def _updated(self, event: wire.SessionUpdatedEvent, _now: float) -> Sequence[out.SessionEvent]:
-        self.turns = TurnTaking.of(event.configuration())
+        configuration = event.configuration()
+        self.turns, self.detection = TurnTaking.of(configuration), detection_of(configuration)
         self.input_bytes_per_second = self.turns.input_format.size_bytes(1000)
         return (out.SessionUpdated(bytes(event.session).decode()),)
 
@@ -211,9 +216,9 @@ class Conversation:
             status_reason=(details.reason if details else None) or "",
             error_code=(details.error.code if details and details.error else None) or "",
             usage=usage,
-            speech_stopped_to_first_audio_ms=_ms(first, answer.speech_stopped_at),
-            created_to_first_audio_ms=_ms(first, answer.created_at),
-            created_to_done_ms=_ms(now, answer.created_at),
+            speech_stopped_to_first_audio_ms=elapsed_ms(first, answer.speech_stopped_at),
+            created_to_first_audio_ms=elapsed_ms(first, answer.created_at),
+            created_to_done_ms=elapsed_ms(now, answer.created_at),
             metadata=response.metadata or {},
         )
         return (done,)
@@ -245,14 +250,19 @@ class Conversation:
         event_id = error.event_id or ""
         self._requested.pop(event_id, None)
         self._commits.pop(event_id, None)
+        if event_id == self.interruption_set_by:
+            self.interruption_set_by = ""
+        if event_id == GUARD_EVENT_ID:  # ours alone: the caller has not asked for it
+            return ()
         told = out.ErrorEvent(
             wire.error_reason(error),
             redact(error.message),
             upstream_code=shown_code(error.code),
-            client_event_id="" if event_id.startswith(_CONTROL_EVENT_ID) else event_id,
+            client_event_id="" if event_id.startswith(_OURS) else event_id,
             cseq=_cseq(event_id),
         )
         if event_id == CONFIG_EVENT_ID:
+            self.config_rejected = True
             return (out.ConfigRejected(told, error.param or ""),)
         return (told,)
 
@@ -280,21 +290,11 @@ _READERS: Final[dict[type[Any], Callable[[Conversation, Any, float], Sequence[ou
     ),
     wire.FunctionCallDone: Conversation._tool_call,  # noqa: SLF001
     wire.RateLimitsUpdated: lambda _s, event, _now: (
-        out.RateLimits(tuple(_limit(limit) for limit in event.rate_limits)),
+        out.RateLimits(tuple(limit_of(limit) for limit in event.rate_limits)),
     ),
 }
-
-
-def _limit(limit: Any) -> out.RateLimit:  # the contract's counts are not negative; a provider's may be
-    return out.RateLimit(limit.name, max(0, limit.limit), max(0, limit.remaining), limit.reset_seconds)
 
 
 def _cseq(event_id: str) -> int:
     ours = _OUR_EVENT_ID.fullmatch(event_id)
     return int(ours[1]) if ours else 0
-
-
-def _ms(later: float | None, earlier: float | None) -> int:
-    if later is None or earlier is None:
-        return 0
-    return max(0, round((later - earlier) * 1000))

@@ -18,6 +18,8 @@ RUSH_CALLERS: Final = 6.0
 RARE_PER_LEAD: Final = 0.5
 # Of the lead time, the weight of the newest dial.
 LEAD_WEIGHT: Final = 0.1
+LEAD_GROWTH: Final = 3.0
+LEAD_MIN_SECONDS: Final = 0.1
 # Until a first dial has been seen: what the provider usually takes.
 LEAD_SECONDS: Final = 1.0
 
@@ -66,8 +68,12 @@ class Demand:
         self._slow.count(now)
 
     def dialled(self, seconds: float) -> None:
-        """Learn how long a line took, from the decision to dial it until it was ready."""
-        self.lead_seconds += LEAD_WEIGHT * (seconds - self.lead_seconds)
+        """Learn how long a line took, from the decision to dial it until it was ready.
+
+        A few that nearly hung do not make all of them slow: each counts for a few usual ones at most.
+        """
+        believed = min(seconds, LEAD_GROWTH * max(self.lead_seconds, LEAD_MIN_SECONDS))
+        self.lead_seconds += LEAD_WEIGHT * (believed - self.lead_seconds)
 
     def per_lead(self, now: float) -> float:
         """How many callers come while one line is opened, on average."""

@@ -33,6 +33,7 @@ def settle(books: Books, now: float) -> list[Effect]:
         *_revoke_leaked(books, now),
         *_retire_idle(books, now),
         *_grant_ready(books, now),
+        *_make_room_for_the_alone(books),
         *dial_what_is_owed(books, now),
         *_reject_the_hopeless(books, now),
         *_prove_ready(books, now),
@@ -42,7 +43,7 @@ def settle(books: Books, now: float) -> list[Effect]:
 def can_serve(books: Books, share: Share, waiter: Waiter, queue: Mapping[WaiterId, Waiter], now: float) -> bool:
     """Whether somebody who asks now, in one of the share's queues, need not wait."""
     if queue is share.first:
-        return not queue and share.freshest(now) is not None
+        return not queue and share.has_unreserved() and share.freshest(now) is not None
     return queue is share.waiters and share.head() is None and _line_for(books, share, waiter, now) is not None
 
 
@@ -67,9 +68,9 @@ def why_not(books: Books, share: Share) -> Reason:
         return share.backoff.last_failure
     if books.breaker.is_open and books.breaker.last_failure is not None:
         return books.breaker.last_failure
-    if share.is_blocked or share.lines - len(share.connecting) >= share.limits.ceiling:
+    if share.lines - len(share.connecting) >= share.limits.ceiling:
         return Reason.POOL_EXHAUSTED
-    return Reason.WAIT_TIMED_OUT
+    return share.blocked_by or Reason.WAIT_TIMED_OUT
 
 
 # Those who leave.
@@ -156,6 +157,16 @@ def _retire_idle(books: Books, now: float) -> list[Effect]:
     return effects
 
 
+def _make_room_for_the_alone(books: Books) -> list[Effect]:
+    """Close idle lines that stand in the way of a dial for one waiter alone: he can have none of them."""
+    effects: list[Effect] = []
+    for share in books.shares.values():
+        closing = len(share.shelves[ConnectionState.DRAINING])
+        lacking = len(share.alone) - len(share.alone_lines) - (share.limits.ceiling - share.lines) - closing
+        effects += [books.retire(line, "unwanted") for line in share.idle()[: max(0, lacking)]]
+    return effects
+
+
 def _unwanted(share: Share) -> list[Connection]:
     """Dials for one waiter alone who is gone."""
     gone = [line_id for waiter_id, line_id in share.alone_lines.items() if waiter_id not in share.alone]
@@ -187,7 +198,7 @@ def _grant_ready(books: Books, now: float) -> list[Effect]:
 
 def _line_for(books: Books, share: Share, waiter: Waiter, now: float) -> Connection | None:
     """Return the line that a waiter may have now, or that shows that a unit may be reserved for it."""
-    if waiter.id in share.first or share.has_unreserved():
+    if waiter.holds_unit or share.has_unreserved():
         line = share.freshest(now)
         if line is not None:
             return line

@@ -81,6 +81,7 @@ class PoolCore:
         if reservation.expires_at <= now:
             raise KeyError(lease_id)
         self._books.end_reservation(reservation, ReservationEvent.USED)
+        waiter.holds_unit = True
         return self._enter(share.first, waiter, now)
 
     def renew(self, lease_id: LeaseId, now: float) -> bool:
@@ -125,8 +126,7 @@ class PoolCore:
     def dial_begun(self, connection_id: ConnectionId, now: float) -> None:
         """Record that a dial has its place and its turn, and begins."""
         line = self._books.connections[connection_id]
-        line.dialled_at = now
-        self._books.share_of(line).is_blocked = False
+        line.dialled_at, self._books.share_of(line).blocked_by = now, None
 
     def dial_succeeded(self, connection_id: ConnectionId, life_seconds: float | None, now: float) -> list[Effect]:
         """Record that a line is ready, with `life_seconds` to live (None = no limit known)."""
@@ -164,14 +164,16 @@ class PoolCore:
             books.breaker.failed(reason, now, line.probe)
         return settle(books, now)
 
-    def dial_refused(self, connection_id: ConnectionId, retry_after_seconds: float, now: float) -> list[Effect]:
+    def dial_refused(
+        self, connection_id: ConnectionId, reason: Reason, retry_after_seconds: float, now: float
+    ) -> list[Effect]:
         """Record that the account has no place or no turn for a dial: it is tried again, and nothing has failed."""
         books, line = self._books, self._books.connections[connection_id]
         if line.state is ConnectionState.CONNECTING:
             share = books.share_of(line)
             books.move(line, ConnectionEvent.DIAL_FAILED)
             books.breaker.abandoned(line.probe)
-            share.is_blocked = True
+            share.blocked_by = reason
             retry_after_seconds = max(retry_after_seconds, REFUSED_PAUSE_SECONDS)
             share.backoff.postpone_refill(retry_after_seconds, now)
             if line.waited_for:
@@ -234,8 +236,7 @@ class PoolCore:
     def give_back(self, lines: int, now: float) -> list[Effect]:
         """Close up to so many ready lines that nobody waits for, oldest first: their places are needed elsewhere."""
         books = self._books
-        idle = [line for share in books.all for line in share.idle()]
-        effects: list[Effect] = []
+        idle, effects = [line for share in books.all for line in share.idle()], list[Effect]()
         for line in sorted(idle, key=lambda line: line.ready_at)[:lines]:
             books.share_of(line).backoff.postpone_refill(RECALL_PAUSE_SECONDS, now)
             effects.append(books.retire(line, "recalled"))
@@ -246,9 +247,10 @@ class PoolCore:
         books, effects = self._books, list[Effect]()
         for lease in list(books.leases.values()):
             effects += [Revoke(lease.id), books.close_leased(lease, LeaseEvent.REVOKED, "fenced")]
-        for share in books.all:
-            lines = [*share.ready.values(), *share.connecting.values()]
-            effects += [books.retire(line, "fenced") for line in lines]
+        for line in [
+            line for share in books.all for shelf in (share.ready, share.connecting) for line in shelf.values()
+        ]:
+            effects.append(books.retire(line, "fenced"))
         return [*effects, *settle(books, now)]
 
     def tick(self, now: float) -> list[Effect]:
@@ -294,6 +296,9 @@ class PoolCore:
         return [*effects, *self._enter(queue, waiter, now)]
 
     def _enter(self, queue: dict[WaiterId, Waiter], waiter: Waiter, now: float) -> list[Effect]:
+        share = self._books.shares[waiter.pool]
+        if share.owed() <= 0:  # what once was in the way is not any more, or will show itself anew
+            share.blocked_by = None
         queue[waiter.id] = waiter
         effects = settle(self._books, now)
         waiter.asks = False

@@ -45,8 +45,8 @@ class PoolStats:
     last_failure: Reason | None
     reserved: int = 0
     paused: bool = False
-    # The account has no place or no turn for another dial.
-    blocked: bool = False
+    # Why the account lets nothing be dialled: no place, or no turn.
+    blocked_by: Reason | None = None
     breaker_open: bool = False
     key_refused: bool = False
     # When a refused caller may come back with some hope.

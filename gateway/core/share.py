@@ -12,6 +12,7 @@ from typing import Final
 from gateway.core.backoff import Backoff
 from gateway.core.connection import Connection, ConnectionState
 from gateway.core.demand import Demand
+from gateway.core.errors import Reason
 from gateway.core.ids import ConnectionId, LeaseId, WaiterId
 from gateway.core.pool_limits import PoolLimits
 from gateway.core.reservation import Reservation
@@ -37,6 +38,8 @@ class Waiter:
     deadline: float
     # Wants a unit to be reserved for so long, not a line; None = a line.
     reserves_seconds: float | None = None
+    # Comes with a reservation that was made here: its unit is kept for it.
+    holds_unit: bool = False
     # Still inside its own request: what it gets now is a hit.
     asks: bool = True
 
@@ -64,7 +67,7 @@ class Share:
         self.paused = False
         self.draining = False
         # No place or no turn at the account: not a failure, but what a late waiter should hear of.
-        self.is_blocked = False
+        self.blocked_by: Reason | None = None
         # Dials given up since the last success.
         self.given_up = 0
         # Not later than when the first ready line is to be retired or proven.

@@ -29,7 +29,7 @@ def snapshot(books: Books, share: Share, now: float) -> PoolStats:
         floor=floor(books, share, now),
         ceiling=share.limits.ceiling,
         paused=share.paused,
-        blocked=share.is_blocked,
+        blocked_by=share.blocked_by,
         draining_pool=share.draining,
         last_failure=share.backoff.last_failure,
         breaker_open=books.breaker.is_open,

@@ -1,6 +1,7 @@
 """What one session has used: plain counts, read at its end and at scrape time."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.core import events as out
 from gateway.core import realtime as wire
@@ -34,3 +35,15 @@ def usage_of(usage: wire.UsageObject | None) -> out.Usage:
         output_audio_tokens=max(0, made.audio_tokens),
         output_reasoning_tokens=max(0, made.reasoning_tokens),
     )
+
+
+def limit_of(limit: Any) -> out.RateLimit:
+    """Return one of the account's limits; the contract's counts are not negative, a provider's may be."""
+    return out.RateLimit(limit.name, max(0, limit.limit), max(0, limit.remaining), limit.reset_seconds)
+
+
+def elapsed_ms(later: float | None, earlier: float | None) -> int:
+    """Return the time between two moments in whole milliseconds; 0 where one of them is missing."""
+    if later is None or earlier is None:
+        return 0
+    return max(0, round((later - earlier) * 1000))

@@ -41,11 +41,24 @@ class TurnTaking:
         )
 
 
-def sets_turn_detection(patch: object) -> bool:
-    """Whether a patch on the session object names how turns end."""
+def detection_of(session: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """How the server ends turns, as a session object has it; None = it does not, or what stands there is malformed."""
+    if session.get("type") == "transcription":
+        return None
+    section: Any = session
     for name in ("audio", "input"):
+        section = section.get(name, {})
+        if not isinstance(section, Mapping):
+            return None
+    found = section.get("turn_detection", {"type": "server_vad"})
+    return found if isinstance(found, Mapping) else None
+
+
+def names_interruption(patch: object) -> bool:
+    """Whether a patch on the session object says if speech interrupts."""
+    for name in ("audio", "input", "turn_detection"):
         patch = patch.get(name) if isinstance(patch, Mapping) else None
-    return isinstance(patch, Mapping) and "turn_detection" in patch
+    return isinstance(patch, Mapping) and "interrupt_response" in patch
 
 
 # What is malformed is read as absent: the provider is the one to refuse it.

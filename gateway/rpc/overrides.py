@@ -1,6 +1,7 @@
 """The contract's `SessionOverrides` → a merge patch on the provider's session object."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -64,7 +65,7 @@ def merge_raw(patch: dict[str, Any], text: str, field: str) -> dict[str, Any]:
 def parse_object(text: str, field: str, reason: Reason) -> dict[str, Any]:
     """Read a JSON object. Raises `CallerError` with `reason`; the text is not repeated."""
     try:
-        given = json.loads(text, parse_constant=_not_json)
+        given = json.loads(text, parse_constant=_not_json, parse_float=_finite)
         text.encode()
         json.dumps(given, ensure_ascii=False).encode()  # a lone surrogate has no encoding
     except (ValueError, RecursionError):
@@ -79,6 +80,14 @@ def parse_object(text: str, field: str, reason: Reason) -> dict[str, Any]:
 def _not_json(word: str) -> NoReturn:
     """Refuse NaN and Infinity: they are Python's, and would go on as null, which takes away."""
     raise ValueError(word)
+
+
+def _finite(word: str) -> float:
+    """Refuse what is a number in JSON and none here: 1e999 would go on as null as well."""
+    value = float(word)
+    if not math.isfinite(value):
+        raise ValueError(word)
+    return value
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
@@ -134,6 +143,8 @@ def _present(message: Message) -> dict[str, Any]:
 
 def _short(value: Any) -> Any:
     """Give a 32-bit float the digits that it was written with."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise CallerError(Reason.OVERRIDE_REFUSED, "a number of the overrides is not finite")
     return round(value, 6) if isinstance(value, float) else value
 
 

@@ -27,6 +27,8 @@ NAME_MAX: Final = 128
 METADATA_MAX: Final = 16
 KEY_MAX: Final = 64
 VALUE_MAX: Final = 512
+# More than a call can use; each costs the line a message.
+HISTORY_MAX: Final = 1024
 # The provider's limit for an end user's id.
 SAFETY_IDENTIFIER_MAX: Final = 64
 
@@ -64,6 +66,8 @@ def _open(message: session.Open) -> out.OpenRequest:
     if len(message.safety_identifier) > SAFETY_IDENTIFIER_MAX or not _is_printable(message.safety_identifier):
         text = f"safety_identifier must be up to {SAFETY_IDENTIFIER_MAX} printable ASCII characters"
         raise CallerError(Reason.SAFETY_IDENTIFIER_REFUSED, text)
+    if len(message.history) > HISTORY_MAX:
+        raise CallerError(Reason.INVALID_FRAME, f"history has over {HISTORY_MAX} items")
     unserved = [name for name in _UNSERVED_OPEN if _is_set(message, name)]
     if types.FEATURE_RESUMABLE in message.features:
         unserved.append("features: FEATURE_RESUMABLE")

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.core import events as out
-from gateway.core.conversation import CONFIG_EVENT_ID
+from gateway.core.conversation import CONFIG_EVENT_ID, GUARD_EVENT_ID
 from gateway.core.realtime import encode, session_update
 from gateway.core.template import merge
+from gateway.core.turns import detection_of
 from gateway.runtime.opening import Opening
 from gateway.runtime.relay import Relay
 
@@ -20,8 +21,7 @@ GUARD_MS: Final = 1500
 # A greeting that has not begun by then is not coming.
 GUARD_MAX_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.05
-_GUARD_EVENT_ID: Final = "tl-guard"
-_SERVER_VAD: Final = {"type": "server_vad"}
+HISTORY_BATCH: Final = 32
 
 
 def guarded(session: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,28 +33,15 @@ def is_guarded(opening: Opening) -> bool:
     """Whether the session begins with words that a hello must not cut."""
     if opening.request.greet is None:
         return False
-    found = _detection(opening.session)
+    found = detection_of(opening.session)
     return found is not None and found.get("interrupt_response", True) is not False
 
 
 def _turn_detection(session: Mapping[str, Any], *, interrupts: bool) -> dict[str, Any]:
-    found = _detection(session)
+    found = detection_of(session)
     if found is None:
         return {}
     return {"audio": {"input": {"turn_detection": {**found, "interrupt_response": interrupts}}}}
-
-
-def _detection(session: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """How the server ends turns; None = it does not, or what stands there is not to be understood."""
-    if session.get("type") == "transcription":
-        return None
-    section: Any = session
-    for name in ("audio", "input"):
-        section = section.get(name, {})
-        if not isinstance(section, Mapping):
-            return None
-    found = section.get("turn_detection", _SERVER_VAD)
-    return found if isinstance(found, Mapping) else None
 
 
 async def send_first(relay: Relay, opening: Opening, *, is_configured: bool) -> None:
@@ -65,8 +52,10 @@ async def send_first(relay: Relay, opening: Opening, *, is_configured: bool) -> 
     elif is_guarded(opening):
         patch = _turn_detection(session, interrupts=False)
         await relay.send(session_update({"type": session["type"], **patch}, CONFIG_EVENT_ID))
-    for item in opening.request.history:
+    for number, item in enumerate(opening.request.history, start=1):
         await relay.send(encode(relay.stamped(item)))
+        if number % HISTORY_BATCH == 0:  # a socket with room does not wait: let the others have their turn
+            await asyncio.sleep(0)
     if greet is not None:
         await relay.send(encode(relay.stamped(_first_words(greet))))
 
@@ -82,9 +71,13 @@ async def lift_guard(relay: Relay, opening: Opening) -> None:
         await asyncio.sleep(LOOK_SECONDS)
         if conversation.first_heard_at is not None:
             ends_at = min(ends_at, conversation.first_heard_at + (greet.guard_ms or GUARD_MS) / 1000)
-    if not conversation.caller_sets_turns:
-        patch = _turn_detection(opening.session, interrupts=True)
-        await relay.send(session_update({"type": opening.session["type"], **patch}, _GUARD_EVENT_ID))
+    # What is put back is what the provider last confirmed: the caller may have changed the rest meanwhile.
+    found = conversation.detection
+    if conversation.config_rejected or conversation.interruption_set_by or found is None:
+        return
+    if found.get("interrupt_response") is False:
+        patch = {"audio": {"input": {"turn_detection": {**found, "interrupt_response": True}}}}
+        await relay.send(session_update({"type": opening.session["type"], **patch}, GUARD_EVENT_ID))
 
 
 def _first_words(greet: out.Greet) -> Mapping[str, Any]:

@@ -36,10 +36,14 @@ _REFUSALS: Final = {
     Reason.QUEUE_FULL: "{waiting} callers wait already",
     Reason.WAIT_TIMED_OUT: "none was ready in time",
     Reason.POOL_EXHAUSTED: "every line is in use",
+    Reason.RATE_LIMITED: "the account has no turn to dial yet",
     Reason.POOL_PAUSED: "an operator has paused it",
     Reason.DRAINING: "it is going away",
 }
-_NO_PLACE: Final = "the account has no place for another line"
+_BLOCKED: Final = {
+    Reason.POOL_EXHAUSTED: "the account has no place for another line",
+    Reason.RATE_LIMITED: "the account has no turn to dial yet",
+}
 # One sequence for all pools: several templates share a group.
 _waiter_ids = count(1)
 _log = structlog.get_logger(__name__)
@@ -167,9 +171,13 @@ class WarmPool:
 
     def extend_reservation(self, lease_id: LeaseId, seconds: float) -> None:
         """Let it live for so long at least."""
-        reservation = self._core.reservations(self.name).get(lease_id)
-        if reservation is not None and reservation.expires_at - self._now() < seconds:
+        if self.reservation_left(lease_id) < seconds:
             self.renew_reservation(lease_id, seconds)
+
+    def reservation_left(self, lease_id: LeaseId) -> float:
+        """How long it lives from now, in seconds; 0 = it has ended."""
+        reservation = self._core.reservations(self.name).get(lease_id)
+        return 0.0 if reservation is None else max(0.0, reservation.expires_at - self._now())
 
     def has_reservation(self, lease_id: LeaseId) -> bool:
         """Whether it lives."""
@@ -285,8 +293,8 @@ class WarmPool:
             why, code = (last.message, last.upstream_code) if last is not None and known else ("dialling fails", "")
             message = f"{gave}: {why} ({state})"
             raise UpstreamError(reason, message, upstream_code=code, retry_after_seconds=retry_after) from None
-        scope = "account" if stats.blocked and reason is Reason.POOL_EXHAUSTED else "pool"
-        why = _NO_PLACE if scope == "account" else _REFUSALS[reason].format(waiting=stats.waiting)
+        scope = "account" if reason is stats.blocked_by else "pool"
+        why = _BLOCKED[reason] if scope == "account" else _REFUSALS[reason].format(waiting=stats.waiting)
         numbers = PoolNumbers(scope, self.name, stats.total, stats.leased, stats.ready, stats.dialling, stats.waiting)
         message = f"{gave}: {why} ({state})"
         raise CapacityError(reason, message, numbers=numbers, retry_after_seconds=retry_after) from None

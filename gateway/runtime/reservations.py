@@ -67,6 +67,8 @@ class Reservations:
         self._mine: dict[LeaseId, WarmPool] = {}
         # Those that could not be entered in the book: they live here only.
         self._unshared: set[LeaseId] = set()
+        # Those that a book which was away may have lost.
+        self._doubtful: set[LeaseId] = set()
         # Those whose use is on its way to the book.
         self._redeeming: set[LeaseId] = set()
         # What a retry of the same call finds.
@@ -84,7 +86,7 @@ class Reservations:
         while (making := self._making.get(key)) is not None:  # a retry that has overtaken its first call
             await asyncio.wait({making})
         found = self._by_key.get(key)
-        if found is not None and pool.has_reservation(found.lease_id):
+        if found is not None and await self._renewed(pool, found.lease_id, ttl_seconds):
             return found
         self._making[key] = asyncio.get_running_loop().create_future()
         try:
@@ -115,16 +117,14 @@ class Reservations:
             return "", 0.0
         lease_id, ttl = LeaseId(content.lease_id), content.ttl_seconds
         pool = self._mine.get(lease_id)
-        if pool is None and content.gateway == self._gateway:
-            return lease_id, 0.0
-        if pool is not None and not pool.renew_reservation(lease_id, ttl):
+        if pool is not None:
+            return lease_id, ttl if await self._renewed(pool, lease_id, ttl) else 0.0
+        if content.gateway == self._gateway:
             return lease_id, 0.0
         try:
-            lives = lease_id in self._unshared or await self._book.renew(lease_id, ttl)
+            lives = await self._book.renew(lease_id, ttl)
         except StoreError:
-            lives = True  # nobody can know today; its home keeps it for as long as was said
-        if not lives:  # used at another gateway
-            self._end(lease_id, ReservationEvent.USED)
+            lives = True  # its home keeps it for as long as was said
         return lease_id, ttl if lives else 0.0
 
     async def release(self, token: str, principal: Principal) -> bool:
@@ -184,21 +184,44 @@ class Reservations:
             try:
                 living = await self._book.living(shared) if shared else frozenset[str]()
             except StoreError:
-                # The book may come back empty: that must not end what lives here.
-                self._unshared.update(shared)
+                # The book may come back empty: that alone must not end what lives here.
+                self._doubtful.update(shared)
                 continue
+            await self._enter_again([each for each in shared if each in self._doubtful and each not in living])
             for lease_id in shared:
                 home = self._mine.get(lease_id)  # it may have ended meanwhile
                 if home is not None and lease_id in living:  # perhaps renewed at another gateway
                     home.extend_reservation(lease_id, 2 * LOOK_SECONDS)
-                elif home is not None and lease_id not in self._redeeming:
+                elif home is not None and lease_id not in self._redeeming | self._doubtful:
                     self._end(lease_id, ReservationEvent.USED)
+                self._doubtful.discard(lease_id)
+
+    async def _enter_again(self, lease_ids: list[LeaseId]) -> None:
+        """Enter what a book has lost that was away: whether it was used meanwhile, nobody can tell."""
+        for lease_id in [each for each in lease_ids if each in self._mine]:
+            try:
+                await self._book.add(lease_id, self._mine[lease_id].reservation_left(lease_id))
+            except StoreError:
+                return
+
+    async def _renewed(self, pool: WarmPool, lease_id: LeaseId, ttl_seconds: float) -> bool:
+        """Let a reservation of ours live for so long from now, here and in the book; False = it has ended."""
+        if not pool.renew_reservation(lease_id, ttl_seconds):
+            return False
+        try:
+            lives = lease_id in self._unshared or await self._book.renew(lease_id, ttl_seconds)
+        except StoreError:
+            lives = True  # nobody can know today
+        if not lives:  # used at another gateway
+            self._end(lease_id, ReservationEvent.USED)
+        return lives
 
     # Inside.
 
     def _end(self, lease_id: LeaseId, event: ReservationEvent) -> None:
         pool = self._mine.pop(lease_id, None)
         self._unshared.discard(lease_id)
+        self._doubtful.discard(lease_id)
         if self._by_key:
             self._by_key = {key: each for key, each in self._by_key.items() if each.lease_id != lease_id}
         if pool is not None:

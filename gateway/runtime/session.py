@@ -18,7 +18,7 @@ from gateway.core.errors import CallerError, GatewayError, Reason, StoreError, U
 from gateway.core.ids import SessionId
 from gateway.core.session import TABLE, SessionEvent, SessionState
 from gateway.core.transitions import step
-from gateway.core.turns import TurnTaking
+from gateway.core.turns import TurnTaking, detection_of
 from gateway.runtime.greeting import guarded, is_guarded, lift_guard, send_first
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.lease import Holder, LeasedLine, Place, Wish
@@ -127,7 +127,7 @@ class LiveSession:
         parts, upstream, template = self._parts, line.upstream, opening.pool.template
         self.line, self.upstream_session_id = line, upstream.session_id
         session = guarded(opening.session) if is_guarded(opening) else opening.session
-        self.conversation = Conversation(TurnTaking.of(session))
+        self.conversation = Conversation(TurnTaking.of(session), detection_of(session))
         outbox = Outbox(parts.options.outbox)
         lanes = Lanes(self._key(), FIRST_EPOCH, parts.store, outbox, parts.encode, parts.options.lanes)
         relay = Relay(template, self.stream, upstream, self.conversation, lanes, outbox, parts.observer)

@@ -27,8 +27,7 @@ PROOF_SECONDS: Final = 3.0
 SLOT_RETRY_SECONDS: Final = 0.25
 _KINDS: Final = {Urgency.WAITER: SlotKind.LEASED, Urgency.REFILL: SlotKind.WARM}
 _log = structlog.get_logger(__name__)
-
-# What a waiter is answered: its line, or that a unit is kept for it.
+# A waiter's answer: its line, or that a unit is kept for it.
 Granted = tuple[Grant, Upstream]
 Answer = asyncio.Future[Granted | Reserve]
 
@@ -53,7 +52,7 @@ class TrunkGroup:
         self.core = core
         # What the last dial failed with.
         self.last_error: DialError | None = None
-        # Called when the breaker may have changed: its other groups look again.
+        # Its breaker may have changed: other groups look again.
         self.on_change: Callable[[], None] = lambda: None
         # Called with a lease that was taken back.
         self.on_revoke: Callable[[LeaseId], None] = lambda _lease_id: None
@@ -77,7 +76,7 @@ class TrunkGroup:
 
     async def stop(self) -> None:
         """Close every line; leases must have ended before. Bounded in time."""
-        self.perform(self.core.drain(self.now()))
+        self.drain()
         for dial in self._dials.values():  # nobody wants them any more
             dial.cancel()
         await self._tasks.wait(STOP_SECONDS)
@@ -87,9 +86,12 @@ class TrunkGroup:
 
     def give_back(self, lines: int) -> int:
         """Close up to so many idle lines, for somebody who waits elsewhere; return how many."""
-        effects = self.core.give_back(lines, self.now())
-        self.perform(effects)
+        self.perform(effects := self.core.give_back(lines, self.now()))
         return sum(isinstance(effect, Close) for effect in effects)
+
+    def drain(self) -> None:
+        """Take nothing new; idle lines close, leases go on."""
+        self.perform(self.core.drain(self.now()))
 
     def fence(self) -> None:
         """Close every line, also those that are held."""
@@ -179,7 +181,7 @@ class TrunkGroup:
             delay = await self._slots.acquire(self.line_class.account, _KINDS[dial.urgency])
         except CapacityError as refusal:
             retry_after = refusal.retry_after_seconds or SLOT_RETRY_SECONDS
-            self.perform(self.core.dial_refused(connection_id, retry_after, self.now()))
+            self.perform(self.core.dial_refused(connection_id, refusal.reason, retry_after, self.now()))
             self.on_change()
             return
         except Exception as error:  # noqa: BLE001 the bulkhead, as below

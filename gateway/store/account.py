@@ -125,6 +125,8 @@ class AccountPlaces:
             # Our view is from another life, and there is somebody to ask: it was only too slow.
             return Denied(Reason.POOL_EXHAUSTED, self._setting.rng.uniform(*RETRY_SOON_SECONDS))
         if self.held.total >= self.allowed:
+            if kind is SlotKind.LEASED and self.held.by_kind[SlotKind.WARM]:
+                asyncio.get_running_loop().call_soon(self._setting.on_recall, self._name, 1)
             return Denied(Reason.POOL_EXHAUSTED)
         has_turn, seconds = self._turns.book(kind, _now(), self.live)
         if not has_turn:

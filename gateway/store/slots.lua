@@ -118,6 +118,9 @@ local function call_back(want)
     local warm = held.W - tonumber(redis.call('HGET', recalls, name) or 0)
     if warm > most then holder, most = name, warm end
   end
+  -- Its own too: another template's lines may stand ready while this one's caller waits.
+  local mine = own.W - tonumber(redis.call('HGET', recalls, gateway) or 0)
+  if mine > most then holder, most = gateway, mine end
   if not holder then return 0 end
   redis.call('ZADD', wants, now_ms + want_ms, want)
   redis.call('HINCRBY', recalls, holder, 1)

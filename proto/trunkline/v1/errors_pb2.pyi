@@ -64,7 +64,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 19
     """UNAVAILABLE, retryable. Open the session at another gateway or later: this one is at its capacity."""
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 20
-    """RESOURCE_EXHAUSTED, retryable. Send more slowly."""
+    """RESOURCE_EXHAUSTED, retryable. Send more slowly; at an open, come back after the retry delay: the account's dial rate is used up."""
     ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 21
     """RESOURCE_EXHAUSTED, not retryable. Ask the operator to raise the tenant's budget, or the account's quota at the provider."""
     ERROR_REASON_UPSTREAM_UNREACHABLE: _ErrorReason.ValueType  # 22
@@ -145,7 +145,7 @@ ERROR_REASON_DRAINING: ErrorReason.ValueType  # 18
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 19
 """UNAVAILABLE, retryable. Open the session at another gateway or later: this one is at its capacity."""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 20
-"""RESOURCE_EXHAUSTED, retryable. Send more slowly."""
+"""RESOURCE_EXHAUSTED, retryable. Send more slowly; at an open, come back after the retry delay: the account's dial rate is used up."""
 ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 21
 """RESOURCE_EXHAUSTED, not retryable. Ask the operator to raise the tenant's budget, or the account's quota at the provider."""
 ERROR_REASON_UPSTREAM_UNREACHABLE: ErrorReason.ValueType  # 22

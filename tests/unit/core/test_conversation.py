@@ -799,26 +799,47 @@ def test_the_model_is_first_heard_once() -> None:
     assert told.conversation.first_heard_at == first
 
 
+def interrupting(**fields: Any) -> dict[str, Any]:
+    return {"audio": {"input": {"turn_detection": {"type": "server_vad", **fields}}}}
+
+
 @pytest.mark.parametrize(
-    ("session", "sets"),
+    ("session", "says"),
     [
-        ({"audio": {"input": {"turn_detection": {"type": "semantic_vad"}}}}, True),
-        ({"audio": {"input": {"turn_detection": None}}}, True),
-        ({"audio": {"input": {}}}, False),
+        (interrupting(interrupt_response=True), True),
+        (interrupting(interrupt_response=False), True),
+        (interrupting(threshold=0.6), False),
+        ({"audio": {"input": {"turn_detection": None}}}, False),
         ({"audio": {"output": {"voice": "marin"}}}, False),
-        ({"instructions": "x"}, False),
         ({"audio": "loud"}, False),
         ({"audio": {"input": "pcm16"}}, False),
         (None, False),
         ("loud", False),
     ],
 )
-def test_a_caller_that_changes_how_turns_end_is_remembered(session: object, *, sets: bool) -> None:
+def test_a_caller_that_says_whether_speech_interrupts_is_remembered(session: object, *, says: bool) -> None:
     told = Told()
     told.says("session.update", session=session)
-    assert told.conversation.caller_sets_turns is sets
+    assert bool(told.conversation.interruption_set_by) is says
     told.says("session.update", session={"instructions": "y"})
-    assert told.conversation.caller_sets_turns is sets
+    assert bool(told.conversation.interruption_set_by) is says
+
+
+def test_what_a_caller_said_of_interruptions_is_forgotten_when_it_is_refused() -> None:
+    told = Told()
+    event = told.conversation.stamp({"type": "session.update", "session": interrupting(interrupt_response=True)}, 7)
+    told.hears("error", error={"type": "invalid_request_error", "event_id": event["event_id"]})
+    assert told.conversation.interruption_set_by == ""
+
+
+def test_how_turns_end_is_what_the_provider_confirmed_last() -> None:
+    conversation = Conversation(TurnTaking(), {"type": "server_vad"})
+    assert conversation.detection == {"type": "server_vad"}
+    told = Told()
+    told.hears("session.updated", session=interrupting(threshold=0.6))
+    assert told.conversation.detection == {"type": "server_vad", "threshold": 0.6}
+    told.hears("session.updated", session={"audio": {"input": {"turn_detection": None}}})
+    assert told.conversation.detection is None
 
 
 def test_the_pace_of_speech_follows_the_format_in_force() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.core.audio import PCM_24K, PCMA, PCMU
-from gateway.core.turns import TurnTaking, sets_turn_detection
+from gateway.core.turns import TurnTaking, detection_of, names_interruption
 from tests.unit.core.recordings import NAMES, recording
 
 
@@ -75,17 +75,33 @@ def test_who_only_transcribes_is_never_answered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patch", "sets"),
+    ("patch", "names"),
     [
-        ({"audio": {"input": {"turn_detection": {"type": "semantic_vad"}}}}, True),
-        ({"audio": {"input": {"turn_detection": None}}}, True),
-        ({"audio": {"input": {}}}, False),
-        ({"audio": {"output": {"turn_detection": None}}}, False),
-        ({"turn_detection": None}, False),
-        ({"audio": "loud"}, False),
-        (["audio"], False),
+        ({"audio": {"input": {"turn_detection": {"type": "server_vad", "interrupt_response": False}}}}, True),
+        ({"audio": {"input": {"turn_detection": {"interrupt_response": None}}}}, True),
+        ({"audio": {"input": {"turn_detection": {"type": "server_vad"}}}}, False),
+        ({"audio": {"input": {"turn_detection": None}}}, False),
+        ({"audio": []}, False),
+        ({}, False),
         (None, False),
     ],
 )
-def test_a_patch_sets_how_turns_end_when_it_names_that_even_as_null(patch: object, *, sets: bool) -> None:
-    assert sets_turn_detection(patch) is sets
+def test_a_patch_says_whether_speech_interrupts_when_it_names_that_even_as_null(patch: object, *, names: bool) -> None:
+    assert names_interruption(patch) is names
+
+
+@pytest.mark.parametrize(
+    ("session", "found"),
+    [
+        ({}, {"type": "server_vad"}),
+        ({"audio": {"input": {"turn_detection": {"type": "semantic_vad"}}}}, {"type": "semantic_vad"}),
+        ({"audio": {"input": {"turn_detection": None}}}, None),
+        ({"type": "transcription"}, None),
+        ({"audio": "loud"}, None),
+        ({"audio": {"input": {"turn_detection": "server_vad"}}}, None),
+    ],
+)
+def test_how_the_server_ends_turns_is_read_from_the_session_object(
+    session: dict[str, Any], found: dict[str, Any] | None
+) -> None:
+    assert detection_of(session) == found

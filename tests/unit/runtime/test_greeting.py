@@ -212,7 +212,9 @@ async def test_a_caller_that_has_changed_how_turns_end_keeps_what_it_chose(
 ) -> None:
     await stage.warm()
     caller, line = await greeted(stage)
-    caller.control("session.update", session={"audio": {"input": {"turn_detection": change}}})
+    changed = {"audio": {"input": {"turn_detection": change}}}
+    caller.control("session.update", session=changed)
+    line.tell("session.updated", session=changed)
     speak(line)
     await asyncio.sleep(12.0)
     updates = [event for event in line.sent if event["type"] == "session.update"]
@@ -227,6 +229,38 @@ async def test_a_caller_that_has_changed_something_else_does_not_keep_the_guard(
     speak(line)
     await asyncio.sleep(2.0)
     assert interrupts(line) == [False, True]
+
+
+async def test_a_change_that_the_provider_refuses_does_not_keep_the_guard(stage: Stage) -> None:
+    await stage.warm()
+    caller, line = await greeted(stage)
+    caller.control("session.update", session={"audio": {"input": {"turn_detection": {"type": "no_such_vad"}}}})
+    await turns(5)
+    line.tell("error", error={"type": "invalid_request_error", "event_id": line.sent[-1]["event_id"]})
+    speak(line)
+    await asyncio.sleep(2.0)
+    assert interrupts(line)[-1] is True
+
+
+async def test_what_else_the_caller_has_changed_meanwhile_stays_when_the_guard_is_lifted(stage: Stage) -> None:
+    await stage.warm()
+    _, line = await greeted(stage)
+    confirmed = {"type": "server_vad", "threshold": 0.6, "interrupt_response": False}
+    line.tell("session.updated", session={"audio": {"input": {"turn_detection": confirmed}}})
+    speak(line)
+    await asyncio.sleep(2.0)
+    lifted = line.sent[-1]["session"]["audio"]["input"]["turn_detection"]
+    assert lifted == {**confirmed, "interrupt_response": True}
+
+
+async def test_after_a_rejected_configuration_no_guard_is_lifted(stage: Stage) -> None:
+    await stage.warm()
+    caller, line = await greeted(stage)
+    line.tell("error", error={"type": "invalid_request_error", "event_id": "tl-config"})
+    speak(line)
+    await asyncio.sleep(12.0)
+    assert [event["event_id"] for event in line.sent if event["type"] == "session.update"] == ["tl-config"]
+    assert out.ConfigRejected in caller.kinds()
 
 
 @pytest.mark.parametrize("where", ["template", "overrides"])
