@@ -3,6 +3,7 @@
 Success alone forgives nothing: a provider may accept and drop. Only a line that has stood for a while does.
 """
 
+import math
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -21,6 +22,8 @@ STUBBORN: Final = frozenset(
 )
 # So many such refusals, or early deaths, in a row are believed.
 STUBBORN_AFTER: Final = 3
+# Failures that come closer together have one cause.
+TOGETHER_SECONDS: Final = 0.5
 # With nothing proven yet: callers who wait at the start should not wait for one another's dials.
 WIDTH_FIRST: Final = 4
 _WIDTH_MAX: Final = 1 << 16
@@ -50,7 +53,7 @@ class Backoff:
         """Begin with few dials: nothing is proven yet."""
         self._options = options
         self._rng = rng
-        self._began_at = 0.0
+        self._began_at = self._failed_at = 0.0
         self._died_young = 0
         self.failures = 0
         self.last_failure: Reason | None = None
@@ -60,23 +63,28 @@ class Backoff:
         # Dials at once: doubled by each success, one again after a failure.
         self.width = WIDTH_FIRST
 
-    def failed(self, reason: Reason, retry_after_seconds: float | None, now: float) -> None:
-        """Record a dial that failed."""
+    def failed(self, reason: Reason, retry_after_seconds: float | None, now: float, began_at: float = math.inf) -> None:
+        """Record a dial that failed. One that had begun before the last one failed is one failure with it."""
         if not self.failures:
             self._began_at = now
-        self.failures += 1
         self.last_failure = reason
         self.width = 1
+        together = began_at <= self._failed_at and now - self._failed_at < TOGETHER_SECONDS
+        if self.failures and together and not retry_after_seconds:
+            return
+        self._failed_at = now
+        self.failures += 1
         if reason in STUBBORN and self.failures >= STUBBORN_AFTER:
             delay = self._options.stubborn_seconds
         else:
             delay = full_jitter_seconds(self.failures, self._options, self._rng)
         self.not_before = max(self.not_before, now + max(delay, retry_after_seconds or 0.0))
 
-    def died_young(self, now: float) -> None:
+    def died_young(self, now: float, ready_at: float = math.inf) -> None:
         """Record a line that died as soon as it was ready. After a few, only a waiting caller causes a dial."""
-        self.failed(Reason.UPSTREAM_CLOSED, None, now)
-        self._died_young += 1
+        failures = self.failures
+        self.failed(Reason.UPSTREAM_CLOSED, None, now, ready_at)
+        self._died_young += self.failures - failures
         if self._died_young >= STUBBORN_AFTER:
             self.postpone_refill(self._options.stubborn_seconds, now)
 

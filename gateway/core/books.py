@@ -162,7 +162,7 @@ class Books:
     def forget(self, waiter_id: WaiterId) -> None:
         """Strike a waiter off every queue."""
         for share in self.shares.values():
-            for queue in (share.first, share.waiters, share.alone):
+            for queue in (share.kept, share.first, share.waiters, share.alone):
                 queue.pop(waiter_id, None)
 
 

@@ -11,12 +11,13 @@ within the pool's back-off: a provider that is back is found by the first caller
 was refused is the exception: it is probed by the clock alone.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from gateway.core.backoff import STUBBORN_AFTER
+from gateway.core.backoff import STUBBORN_AFTER, TOGETHER_SECONDS
 from gateway.core.errors import Reason
 from gateway.core.transitions import Table, step
 
@@ -78,6 +79,7 @@ class Breaker:
         self._refusals = 0
         self._times_opened = 0
         self._reopens_at = 0.0
+        self._died_at = float("-inf")
         # The number of the probe that is under way, or was last.
         self._probe = 0
         self.last_failure: Reason | None = None
@@ -118,11 +120,14 @@ class Breaker:
             self._step(BreakerEvent.FAILED_OFTEN)
             self._open(now)
 
-    def died(self, now: float) -> None:
+    def died(self, now: float, ready_at: float = math.inf) -> None:
         """Record a line that died as soon as it was ready: its success was none."""
         if self._successes:
             self._successes.pop()
-        self.failed(Reason.UPSTREAM_CLOSED, now)
+        # Lines that end in one moment, as when a provider restarts, have one cause.
+        if ready_at > self._died_at or now - self._died_at >= TOGETHER_SECONDS:
+            self._died_at = now
+            self.failed(Reason.UPSTREAM_CLOSED, now)
 
     def abandoned(self, probe: int) -> None:
         """Record a dial that ended without saying anything about the provider."""

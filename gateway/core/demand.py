@@ -18,8 +18,10 @@ RUSH_CALLERS: Final = 6.0
 RARE_PER_LEAD: Final = 0.5
 # Of the lead time, the weight of the newest dial.
 LEAD_WEIGHT: Final = 0.1
-LEAD_GROWTH: Final = 3.0
-LEAD_MIN_SECONDS: Final = 0.1
+# What is usual leaves out those that nearly hang, be they half of all: each counts for little more than the others.
+USUAL_WEIGHT: Final = 0.2
+USUAL_GROWTH: Final = 1.5
+USUAL_MIN_SECONDS: Final = 0.1
 # Until a first dial has been seen: what the provider usually takes.
 LEAD_SECONDS: Final = 1.0
 
@@ -56,7 +58,8 @@ class Demand:
     def __init__(self, options: DemandOptions) -> None:
         """Begin without any caller."""
         self.options = options
-        self.lead_seconds = LEAD_SECONDS
+        # The mean, by which supply is reckoned; and what a dial usually takes, by which a hanging one is known.
+        self.lead_seconds = self.usual_seconds = LEAD_SECONDS
         self._rush = _Rate(RUSH_SECONDS)
         self._fast = _Rate(FAST_SECONDS)
         self._slow = _Rate(SLOW_SECONDS)
@@ -68,12 +71,10 @@ class Demand:
         self._slow.count(now)
 
     def dialled(self, seconds: float) -> None:
-        """Learn how long a line took, from the decision to dial it until it was ready.
-
-        A few that nearly hung do not make all of them slow: each counts for a few usual ones at most.
-        """
-        believed = min(seconds, LEAD_GROWTH * max(self.lead_seconds, LEAD_MIN_SECONDS))
-        self.lead_seconds += LEAD_WEIGHT * (believed - self.lead_seconds)
+        """Learn how long a line took, from the decision to dial it until it was ready."""
+        self.lead_seconds += LEAD_WEIGHT * (seconds - self.lead_seconds)
+        believed = min(seconds, USUAL_GROWTH * max(self.usual_seconds, USUAL_MIN_SECONDS))
+        self.usual_seconds += USUAL_WEIGHT * (believed - self.usual_seconds)
 
     def per_lead(self, now: float) -> float:
         """How many callers come while one line is opened, on average."""

@@ -84,17 +84,27 @@ def opens_at(books: Books, share: Share, *, waited_for: bool) -> float:
 
 
 def _give_up_hanging(books: Books, share: Share, now: float) -> list[Effect]:
-    """End dials that hang while what they were to bring is needed: they are no supply. What follows tries anew."""
+    """End dials that hang while what they were to bring is needed. What follows in this settling tries anew.
+
+    All that a later dial has overtaken. Where none has, the provider may be slow for all: then the oldest alone.
+    """
     hanging = [line for line in share.connecting.values() if _hangs_at(share, line) <= now]
     wanted = share.owed() + len(hanging) + floor(books, share, now) > 0 or share.alone
     if not hanging or not wanted:
         return []
-    share.given_up += 1
-    return [books.retire(line, "hanging") for line in hanging]
+    chosen = [line for line in hanging if line.dialled_at is not None and line.dialled_at < share.overtakes] or hanging[
+        :1
+    ]
+    share.given_up, share.gave_up_at = share.given_up + 1, now
+    return [books.retire(line, "hanging") for line in chosen]
 
 
 def _hangs_at(share: Share, line: Connection) -> float:
-    return NEVER if line.dialled_at is None else line.dialled_at + share.patience_seconds
+    """When a dial is taken to hang; where one was given up just now, the next one's turn is later."""
+    if line.dialled_at is None:
+        return NEVER
+    soonest = line.dialled_at + share.patience_seconds
+    return soonest if line.dialled_at < share.overtakes else max(soonest, share.gave_up_at + share.patience_seconds)
 
 
 def dial_times(books: Books, share: Share, now: float) -> list[float]:

@@ -33,7 +33,7 @@ def settle(books: Books, now: float) -> list[Effect]:
         *_revoke_leaked(books, now),
         *_retire_idle(books, now),
         *_grant_ready(books, now),
-        *_make_room_for_the_alone(books),
+        *_make_room_for_the_alone(books, now),
         *dial_what_is_owed(books, now),
         *_reject_the_hopeless(books, now),
         *_prove_ready(books, now),
@@ -43,7 +43,7 @@ def settle(books: Books, now: float) -> list[Effect]:
 def can_serve(books: Books, share: Share, waiter: Waiter, queue: Mapping[WaiterId, Waiter], now: float) -> bool:
     """Whether somebody who asks now, in one of the share's queues, need not wait."""
     if queue is share.first:
-        return not queue and share.has_unreserved() and share.freshest(now) is not None
+        return not share.kept and not queue and share.has_unreserved() and share.freshest(now) is not None
     return queue is share.waiters and share.head() is None and _line_for(books, share, waiter, now) is not None
 
 
@@ -157,10 +157,12 @@ def _retire_idle(books: Books, now: float) -> list[Effect]:
     return effects
 
 
-def _make_room_for_the_alone(books: Books) -> list[Effect]:
+def _make_room_for_the_alone(books: Books, now: float) -> list[Effect]:
     """Close idle lines that stand in the way of a dial for one waiter alone: he can have none of them."""
     effects: list[Effect] = []
     for share in books.shares.values():
+        if not share.alone or now < opens_at(books, share, waited_for=True):
+            continue
         closing = len(share.shelves[ConnectionState.DRAINING])
         lacking = len(share.alone) - len(share.alone_lines) - (share.limits.ceiling - share.lines) - closing
         effects += [books.retire(line, "unwanted") for line in share.idle()[: max(0, lacking)]]
@@ -178,7 +180,7 @@ def _unwanted(share: Share) -> list[Connection]:
 
 def _grant_ready(books: Books, now: float) -> list[Effect]:
     effects: list[Effect] = []
-    waiting = [share for share in books.shares.values() if share.first or share.waiters]
+    waiting = [share for share in books.shares.values() if share.head() is not None]
     # The bare lines are for all of them: whoever has waited longest comes first.
     waiting.sort(key=lambda share: share.asked_at())
     for share in waiting:
@@ -198,7 +200,7 @@ def _grant_ready(books: Books, now: float) -> list[Effect]:
 
 def _line_for(books: Books, share: Share, waiter: Waiter, now: float) -> Connection | None:
     """Return the line that a waiter may have now, or that shows that a unit may be reserved for it."""
-    if waiter.holds_unit or share.has_unreserved():
+    if waiter.id in share.kept or share.has_unreserved():
         line = share.freshest(now)
         if line is not None:
             return line

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from random import Random
 from typing import Final
 
+from gateway.core.backoff import STUBBORN
 from gateway.core.books import Books
 from gateway.core.breaker import Breaker
 from gateway.core.connection import ConnectionEvent, ConnectionState
@@ -81,8 +82,7 @@ class PoolCore:
         if reservation.expires_at <= now:
             raise KeyError(lease_id)
         self._books.end_reservation(reservation, ReservationEvent.USED)
-        waiter.holds_unit = True
-        return self._enter(share.first, waiter, now)
+        return self._enter(share.kept, waiter, now)
 
     def renew(self, lease_id: LeaseId, now: float) -> bool:
         """Say that a lease is in use; False = it has ended."""
@@ -136,7 +136,7 @@ class PoolCore:
         share = books.share_of(line)
         for each in books.all:
             each.demand.dialled(now - line.decided_at)
-        share.given_up = 0
+        share.given_up, share.overtakes = 0, max(share.overtakes, line.dialled_at or line.decided_at)
         waiter = share.alone.get(line.dialled_for) if line.dialled_for is not None else None
         if books.stand_ready(line, life_seconds, now) > 0:
             share.backoff.succeeded()
@@ -160,8 +160,12 @@ class PoolCore:
         if line.state is ConnectionState.CONNECTING:
             share = books.share_of(line)
             books.move(line, ConnectionEvent.DIAL_FAILED)
-            share.backoff.failed(reason, retry_after_seconds, now)
             books.breaker.failed(reason, now, line.probe)
+            alone = share.alone.get(line.dialled_for) if line.dialled_for is not None else None
+            if alone is not None and reason in STUBBORN:  # what he alone asked for is no use: nobody else is to suffer
+                books.forget(alone.id)
+                return [Reject(alone.id, reason, now - alone.asked_at), *settle(books, now)]
+            share.backoff.failed(reason, retry_after_seconds, now, line.dialled_at or line.decided_at)
         return settle(books, now)
 
     def dial_refused(
@@ -189,10 +193,11 @@ class PoolCore:
             books.end(lease, LeaseEvent.CONNECTION_LOST)
         if now - line.ready_at < STANDING_SECONDS:
             if before is ConnectionState.READY:
-                share.backoff.died_young(now)
-                books.breaker.died(now)
-            elif before is ConnectionState.LEASED:  # perhaps its caller's doing: other pools are not to suffer
-                share.backoff.died_young(now)
+                share.backoff.died_young(now, line.ready_at)
+                books.breaker.died(now, line.ready_at)
+            elif before is ConnectionState.LEASED and share.backoff.failures:
+                # By itself it is perhaps its caller's doing, and nobody else is to suffer from that.
+                share.backoff.died_young(now, line.ready_at)
         return settle(books, now)
 
     def proven(self, connection_id: ConnectionId, now: float) -> list[Effect]:

@@ -38,8 +38,6 @@ class Waiter:
     deadline: float
     # Wants a unit to be reserved for so long, not a line; None = a line.
     reserves_seconds: float | None = None
-    # Comes with a reservation that was made here: its unit is kept for it.
-    holds_unit: bool = False
     # Still inside its own request: what it gets now is a hit.
     asks: bool = True
 
@@ -55,7 +53,9 @@ class Share:
         self.shelves: dict[ConnectionState, dict[ConnectionId, Connection]] = {
             state: {} for state in ConnectionState if state is not ConnectionState.CLOSED
         }
-        # First those who come with a reservation, then everybody else; each first come, first served.
+        # First those whose unit is kept here, then those with a reservation made elsewhere, then everybody else;
+        # each first come, first served.
+        self.kept: dict[WaiterId, Waiter] = {}
         self.first: dict[WaiterId, Waiter] = {}
         self.waiters: dict[WaiterId, Waiter] = {}
         # Those whose line is dialled for them alone.
@@ -68,8 +68,11 @@ class Share:
         self.draining = False
         # No place or no turn at the account: not a failure, but what a late waiter should hear of.
         self.blocked_by: Reason | None = None
-        # Dials given up since the last success.
+        # Rounds in which dials were given up since the last success, and when the last one was.
         self.given_up = 0
+        self.gave_up_at = -NEVER
+        # When the latest of the dials that succeeded had begun: whoever began before it and hangs was overtaken.
+        self.overtakes = -NEVER
         # Not later than when the first ready line is to be retired or proven.
         self.lines_due_at = NEVER
 
@@ -93,15 +96,15 @@ class Share:
     @property
     def waiting(self) -> int:
         """Callers who wait, in any of the queues."""
-        return len(self.first) + len(self.waiters) + len(self.alone)
+        return len(self.kept) + len(self.first) + len(self.waiters) + len(self.alone)
 
     def everybody(self) -> Iterator[Waiter]:
         """Everybody who waits: those to be served first come first."""
-        return chain(self.first.values(), self.waiters.values(), self.alone.values())
+        return chain(self.kept.values(), self.first.values(), self.waiters.values(), self.alone.values())
 
     def head(self) -> Waiter | None:
         """Who is to be served next from the shelf."""
-        return next(chain(self.first.values(), self.waiters.values()), None)
+        return next(chain(self.kept.values(), self.first.values(), self.waiters.values()), None)
 
     def asked_at(self) -> float:
         """Since when the next to be served has waited; +inf = nobody waits."""
@@ -117,7 +120,7 @@ class Share:
 
     def due(self) -> int:
         """How many lines are owed: to those who wait, and to reservations."""
-        return len(self.first) + len(self.waiters) + len(self.reservations)
+        return len(self.kept) + len(self.first) + len(self.waiters) + len(self.reservations)
 
     def owed(self) -> int:
         """How many lines are owed and neither there nor on their way."""
@@ -150,13 +153,13 @@ class Share:
     @property
     def patience_seconds(self) -> float:
         """How long a dial may hang while others are needed. Grows while giving up has not helped."""
-        usual = max(PATIENCE_MIN_SECONDS, PATIENCE_LEADS * self.demand.lead_seconds)
+        usual = max(PATIENCE_MIN_SECONDS, PATIENCE_LEADS * self.demand.usual_seconds)
         rounds = min(max(0, self.given_up - PATIENCE_ROUNDS), 8)
         return min(usual * 2.0**rounds, PATIENCE_MAX_SECONDS)
 
     def reserve_opens_at(self) -> float | None:
         """When the lines in reserve may be dialled: when the oldest waiter has waited for so long."""
-        heads = [next(iter(queue.values())) for queue in (self.first, self.waiters, self.alone) if queue]
+        heads = [next(iter(queue.values())) for queue in (self.kept, self.first, self.waiters, self.alone) if queue]
         oldest = min((waiter.asked_at for waiter in heads), default=None)
         return None if oldest is None else oldest + self.limits.reserve_after_ms / 1000
 

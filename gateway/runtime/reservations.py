@@ -5,6 +5,7 @@ reservations live; without it a token is honoured all the same, so that a phone 
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +15,7 @@ import structlog
 from gateway.core.errors import CallerError, Reason, StoreError
 from gateway.core.ids import LeaseId
 from gateway.core.principal import Principal
-from gateway.core.reservation import ReservationEvent
+from gateway.core.reservation import TTL_MAX_SECONDS, ReservationEvent
 from gateway.runtime.lease import Wish
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.ports import ReservationBook, TokenSealer
@@ -69,6 +70,8 @@ class Reservations:
         self._unshared: set[LeaseId] = set()
         # Those that a book which was away may have lost.
         self._doubtful: set[LeaseId] = set()
+        # Those that were honoured while there was nobody to ask, and until when that is remembered.
+        self._unseen: dict[LeaseId, float] = {}
         # Those whose use is on its way to the book.
         self._redeeming: set[LeaseId] = set()
         # What a retry of the same call finds.
@@ -149,8 +152,7 @@ class Reservations:
         lease_id = LeaseId(content.lease_id)
         if lease_id in self._mine:
             return Redeemed(content.pool, lease_id, foreign=False)
-        if content.gateway == self._gateway:
-            raise CallerError(Reason.LEASE_ENDED, "the reservation has ended")
+        # Also one of ours that was put back: the book knows whether it lives.
         return Redeemed(content.pool, None, foreign=True)
 
     async def redeem(self, token: str, principal: Principal) -> None:
@@ -164,14 +166,25 @@ class Reservations:
         lease_id = LeaseId(content.lease_id)
         self._redeeming.add(lease_id)
         try:
-            taken = lease_id in self._unshared or await self._book.take(lease_id)
+            here_only = lease_id in self._unshared or lease_id in self._doubtful
+            taken = await self._book.take(lease_id) or (here_only and lease_id in self._mine)
         except StoreError:
-            taken = True  # better a line too many than a caller too few
+            # Better a line too many than a caller too few; but not for one token again and again.
+            taken = lease_id not in self._unseen and (content.gateway != self._gateway or lease_id in self._mine)
+            self._unseen[lease_id] = asyncio.get_running_loop().time() + TTL_MAX_SECONDS
         finally:
             self._redeeming.discard(lease_id)
         if not taken:
             self._end(lease_id, ReservationEvent.USED)
             raise CallerError(Reason.LEASE_ENDED, "the reservation has ended")
+
+    async def put_back(self, token: str, principal: Principal) -> None:
+        """Let a token be used again: whoever showed it got no line. It has its priority still, and no unit."""
+        content = self._open(token, principal)
+        if content is not None:
+            self._unseen.pop(LeaseId(content.lease_id), None)
+            with suppress(StoreError):
+                await self._book.add(content.lease_id, content.ttl_seconds)
 
     async def run(self) -> None:
         """End what was used elsewhere, and forget what has expired, until cancelled."""
@@ -180,6 +193,8 @@ class Reservations:
             for lease_id, pool in list(self._mine.items()):
                 if not pool.has_reservation(lease_id):
                     self._end(lease_id, ReservationEvent.EXPIRED)
+            now = asyncio.get_running_loop().time()
+            self._unseen = {lease_id: until for lease_id, until in self._unseen.items() if until > now}
             shared = [lease_id for lease_id in self._mine if lease_id not in self._unshared]
             try:
                 living = await self._book.living(shared) if shared else frozenset[str]()
@@ -187,22 +202,25 @@ class Reservations:
                 # The book may come back empty: that alone must not end what lives here.
                 self._doubtful.update(shared)
                 continue
-            await self._enter_again([each for each in shared if each in self._doubtful and each not in living])
+            living |= await self._entered_again([each for each in shared if each in self._doubtful - living])
+            self._doubtful -= living
             for lease_id in shared:
                 home = self._mine.get(lease_id)  # it may have ended meanwhile
                 if home is not None and lease_id in living:  # perhaps renewed at another gateway
                     home.extend_reservation(lease_id, 2 * LOOK_SECONDS)
                 elif home is not None and lease_id not in self._redeeming | self._doubtful:
                     self._end(lease_id, ReservationEvent.USED)
-                self._doubtful.discard(lease_id)
 
-    async def _enter_again(self, lease_ids: list[LeaseId]) -> None:
-        """Enter what a book has lost that was away: whether it was used meanwhile, nobody can tell."""
-        for lease_id in [each for each in lease_ids if each in self._mine]:
-            try:
-                await self._book.add(lease_id, self._mine[lease_id].reservation_left(lease_id))
-            except StoreError:
-                return
+    async def _entered_again(self, lease_ids: list[LeaseId]) -> set[LeaseId]:
+        """Enter what a book has lost that was away; return what is in it now. Whether it was used, nobody can tell."""
+        entered = set[LeaseId]()
+        with suppress(StoreError):  # what is left is tried again at the next look
+            for lease_id in lease_ids:
+                pool = self._mine.get(lease_id)
+                if pool is not None:
+                    await self._book.add(lease_id, pool.reservation_left(lease_id))
+                    entered.add(lease_id)
+        return entered
 
     async def _renewed(self, pool: WarmPool, lease_id: LeaseId, ttl_seconds: float) -> bool:
         """Let a reservation of ours live for so long from now, here and in the book; False = it has ended."""
@@ -210,6 +228,9 @@ class Reservations:
             return False
         try:
             lives = lease_id in self._unshared or await self._book.renew(lease_id, ttl_seconds)
+            if not lives and lease_id in self._doubtful:  # lost with a book that was away
+                await self._book.add(lease_id, ttl_seconds)
+                lives = True
         except StoreError:
             lives = True  # nobody can know today
         if not lives:  # used at another gateway

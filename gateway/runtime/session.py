@@ -7,7 +7,7 @@ is given back and the report is written here, in one place.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import structlog
@@ -100,7 +100,13 @@ class LiveSession:
         self.request = await first_message(self.stream, self._ended, parts.options.first_message_seconds)
         opening = await prepare(self.request, self.stream, parts)
         self.pool = opening.pool.name
-        async with opening.pool.lease(self._wish(opening)) as line:
+        async with AsyncExitStack() as stack:
+            try:
+                line = await stack.enter_async_context(opening.pool.lease(self._wish(opening)))
+            except GatewayError:
+                if self.request.lease_token:  # whoever is refused may come again
+                    await parts.reservations.put_back(self.request.lease_token, self.stream.principal)
+                raise
             return await self._converse(line, opening)
 
     def _wish(self, opening: Opening) -> Wish:

@@ -1,9 +1,7 @@
 """However sessions end, nothing of them is left: no task, no file, no lease, no memory."""
 
 import asyncio
-import gc
 import random
-import resource
 import tempfile
 import tracemalloc
 from collections import Counter
@@ -16,6 +14,7 @@ from trunkline.v1 import session_pb2 as session
 
 from gateway.store import record
 from tests.support.processes import on_linux
+from tests.support.residue import at_rest, nothing_is_held, resident_bytes
 from tests.support.simulated import SimulatedProvider, simulated_provider
 from tests.support.slots import figures
 from tests.support.stack import Running, gateway_on, pool, stack
@@ -28,30 +27,6 @@ STILL: Final[dict[str, Any]] = {"demand": {"enabled": False}}
 # The heavy run: so many leases, looked at so often.
 LEASES, LOOKS = 2000, 4
 MEMORY_MAX_BYTES = 1 << 20
-
-
-def open_files() -> Counter[str]:
-    """Count what this process has open, by kind."""
-    kinds = Counter[str]()
-    for each in Path("/proc/self/fd").iterdir():
-        try:
-            kinds[str(each.readlink()).partition(":")[0]] += 1
-        except FileNotFoundError:
-            continue
-    return kinds
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
-
-
-def tasks() -> Counter[str]:
-    """Count the running tasks by what they run; gRPC's own come and go."""
-    return Counter(
-        name
-        for task in asyncio.all_tasks()
-        if not task.done() and not (name := getattr(task.get_coro(), "__qualname__", "?")).startswith("AioServer")
-    )
 
 
 async def one(running: Running, rng: random.Random, tag: str = "") -> None:
@@ -81,30 +56,6 @@ async def one(running: Running, rng: random.Random, tag: str = "") -> None:
     await caller.rest()
 
 
-async def at_rest(running: Running) -> tuple[Counter[str], Counter[str]]:
-    """Bring the pool to its floor and nothing else; return what is open and what runs then.
-
-    A caller who hung up while it waited leaves its line to the next one: the shelf is emptied first.
-    """
-    await running.until_free()
-    running.gateway.pools["default"].drain()
-    await eventually(lambda: running.pool().total == 0, "every line is closed")
-    running.gateway.pools["default"].unpause()
-    await running.until_warm(WARM)
-    await eventually(lambda: running.pool().total == WARM, "only the floor is there")
-    gc.collect()
-    return open_files(), tasks()
-
-
-def nothing_is_held(running: Running) -> None:
-    stats, chosen = running.pool(), running.gateway.pools["default"]
-    assert (stats.leased, stats.draining, stats.waiting, stats.reserved) == (0, 0, 0, 0)
-    assert (dict(chosen.leases), chosen.living_reservations()) == ({}, [])
-    group = chosen._group
-    assert len(group._lines) == len(group._places) == len(group._pool_names) == WARM
-    assert (dict(group._answers), dict(group._dials), dict(group._safety_identifiers)) == ({}, {}, {})
-
-
 @on_linux
 async def test_two_hundred_sessions_leave_nothing_behind() -> None:
     rng = random.Random(20261122)
@@ -112,7 +63,7 @@ async def test_two_hundred_sessions_leave_nothing_behind() -> None:
     async with stack(pools=pools) as (running, sim):
 
         async def rested() -> tuple[Counter[str], Counter[str]]:
-            found = await at_rest(running)
+            found = await at_rest(running, WARM)
             await eventually(
                 lambda: sum(each["state"] == "open" for each in sim.connections()) == WARM,
                 "the provider has as many",
@@ -127,7 +78,7 @@ async def test_two_hundred_sessions_leave_nothing_behind() -> None:
         files_after, after = await rested()
         assert after - before == Counter()
         assert files_after - files == Counter()
-        nothing_is_held(running)
+        nothing_is_held(running, WARM)
 
 
 async def test_fifty_sessions_at_once_with_hang_ups_leave_no_lease() -> None:
@@ -135,8 +86,8 @@ async def test_fifty_sessions_at_once_with_hang_ups_leave_no_lease() -> None:
     pools = {"default": pool(floor=WARM, ceiling=12, waiters_max=100, wait_max_ms=20_000, **STILL)}
     async with stack(pools=pools) as (running, _):
         await asyncio.gather(*(one(running, rng) for _ in range(50)))
-        await at_rest(running)
-        nothing_is_held(running)
+        await at_rest(running, WARM)
+        nothing_is_held(running, WARM)
 
 
 def most_sessions_on_a_socket(provider: SimulatedProvider) -> int:
@@ -166,7 +117,7 @@ async def test_two_thousand_leases_in_a_row_leave_sockets_tasks_leases_descripto
                 await one(running, rng, f"tag-warm-up-{number}")
             tracemalloc.start()
             try:
-                files, before = await at_rest(running)
+                files, before = await at_rest(running, WARM)
                 traced, resident = [tracemalloc.get_traced_memory()[0]], [resident_bytes()]
                 shared = 0
                 for look in range(LOOKS):
@@ -174,14 +125,14 @@ async def test_two_thousand_leases_in_a_row_leave_sockets_tasks_leases_descripto
                     while sum(acquires.values()) < until:  # one that is cancelled early may not have asked at all
                         number += 1
                         await one(running, rng, f"tag-{look}-{number}")
-                    files_after, after = await at_rest(running)
+                    files_after, after = await at_rest(running, WARM)
                     traced.append(tracemalloc.get_traced_memory()[0])
                     resident.append(resident_bytes())
                     shared = max(shared, await asyncio.to_thread(most_sessions_on_a_socket, provider))
             finally:
                 tracemalloc.stop()
             seen = await asyncio.to_thread(provider.observe)
-            nothing_is_held(running)
+            nothing_is_held(running, WARM)
             figures(
                 "leases in a row",
                 n=LEASES,

@@ -347,7 +347,7 @@ async def test_a_caller_waits_as_long_as_it_asked_and_not_longer(by: str) -> Non
 
 
 async def test_a_line_that_comes_too_late_is_a_timeout_with_numbers_and_stays_for_the_next_caller() -> None:
-    pools = {"default": pool(floor=0, ceiling=2, wait_max_ms=4000)}
+    pools = {"default": pool(floor=0, ceiling=2, wait_max_ms=4000, demand={"enabled": False})}
     async with stack({"created_delay_ms": 700}, pools=pools) as (running, provider):
         caller = running.caller()
         status = await caller.refused(wait_max_ms=300)
@@ -453,7 +453,7 @@ async def test_a_provider_that_sends_no_json_ends_the_session() -> None:
 
 
 async def test_a_pool_that_stands_empty_dials_for_its_caller() -> None:
-    pools = {"default": pool(floor=0, wait_max_ms=5000)}
+    pools = {"default": pool(floor=0, wait_max_ms=5000, demand={"enabled": False})}
     async with stack({"connect_delay_ms": 200}, pools=pools) as (running, provider):
         assert provider.connections() == []
         opened = await running.caller().open()

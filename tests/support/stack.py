@@ -137,9 +137,7 @@ def hashed_token(folder: Path, name: str, token: str) -> str:
     return str(file)
 
 
-def caller_settings(
-    folder: Path, token: str, *rights: str, name: str = "bot", tenant: str = "acme"
-) -> dict[str, Any]:
+def caller_settings(folder: Path, token: str, *rights: str, name: str = "bot", tenant: str = "acme") -> dict[str, Any]:
     """Return the settings of one caller with a token."""
     return {
         "name": name,

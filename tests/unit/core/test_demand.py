@@ -60,6 +60,21 @@ def test_the_lead_time_follows_the_dials() -> None:
     assert demand.lead_seconds == pytest.approx(3.0, abs=0.01)
 
 
+def test_a_dial_that_nearly_hung_does_not_make_all_of_them_slow() -> None:
+    demand = Demand(DemandOptions())
+    for seconds in [0.3, 60.0] * 20:
+        demand.dialled(seconds)
+    assert demand.usual_seconds < 1.0
+
+
+def test_a_provider_that_becomes_slow_for_all_is_believed() -> None:
+    demand = Demand(DemandOptions())
+    for _ in range(30):
+        demand.dialled(5.0)
+    assert demand.usual_seconds > 4.0
+    assert demand.lead_seconds > 4.0
+
+
 def test_a_rush_is_seen_within_two_seconds() -> None:
     demand = Demand(DemandOptions())
     for number in range(40):

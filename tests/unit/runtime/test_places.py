@@ -184,7 +184,7 @@ async def test_a_hanging_dial_is_given_up_and_its_place_comes_back(stage: Stage)
     await asyncio.sleep(2.9)
     assert len(stage.exchange.dials) == 2
     await asyncio.sleep(0.2)
-    assert len(stage.exchange.dials) == 4, "other tries are made in their place: the first are given up"
+    assert len(stage.exchange.dials) == 3, "another try is made in the place of the oldest"
     assert stage.exchange.under_way == stage.slots.total == 2
     stage.exchange.may_answer.set()
     await turns(10)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.settings.parts import authenticator
 from gateway.settings import Settings, SettingsError, load
+from gateway.settings.parts import authenticator
 
 
 def refused(tmp_path: Path, content: dict[str, Any]) -> str:
