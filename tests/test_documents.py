@@ -442,7 +442,9 @@ def test_figures_of_sessions_are_those_of_the_code() -> None:
 def test_figures_of_lines_are_those_of_the_code() -> None:
     delays, stop = backoff.BackoffOptions(), breaker.BreakerOptions()
     patience = (share.PATIENCE_MIN_SECONDS, share.PATIENCE_MAX_SECONDS)
-    assert share.PATIENCE_LEADS == 4
+    patience_leads: float = share.PATIENCE_LEADS
+    patience_rounds: int = share.PATIENCE_ROUNDS
+    assert (patience_leads, patience_rounds, backoff.WIDTH_FIRST) == (3, 3, 4)
     assert backoff.STUBBORN_AFTER == 3
     assert stop.failures_per_success == 2
     assert stop.key_probe_seconds == stop.open_seconds == delays.stubborn_seconds
@@ -454,9 +456,8 @@ def test_figures_of_lines_are_those_of_the_code() -> None:
             f"every {proof_seconds:.0f} s (half of `proof_max_seconds`)",
             f"closed when it gives none within {PROOF_SECONDS:.0f} s",
             f"up to {delays.first_seconds} s, then up to twice as long, at most {delays.max_seconds:.0f} s",
-            "four times the usual time, {:.0f} s at least; twice that after each try in vain, {:.0f} s at most".format(
-                *patience
-            ),
+            f"three times the usual time, {patience[0]:.0f} s at least",
+            f"from the fourth try in vain on, {patience[1]:.0f} s at most",
             f"lines die within {policy.STANDING_SECONDS:.0f} s, three times",
             f"for {delays.stubborn_seconds:.0f} s only callers who wait cause dials",
             f"{stop.failures} dials in {stop.window_seconds:.0f} s fail, and more than two for each that succeeds",

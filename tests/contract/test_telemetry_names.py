@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.core.breaker import Breaker, BreakerOptions
 from gateway.core.errors import Reason
 from gateway.core.events import ClosedReason, Usage
 from gateway.core.pool_limits import PoolStats
@@ -62,6 +63,7 @@ def _report() -> SessionReport:
 def _busy_metrics() -> Metrics:
     metrics = Metrics()
     metrics.watch_pools(Pools())
+    metrics.watch_breakers(lambda: {("openai", "main"): Breaker(BreakerOptions())})
     metrics.watch_sessions(lambda: {SessionState.ACTIVE: 1})
     pools, sessions = PoolMetrics(metrics), SessionMetrics(metrics, log=lambda _: None)
     pools.acquired("default", "hit", 0.001)
