@@ -471,7 +471,7 @@ def test_figures_of_lines_are_those_of_the_code() -> None:
             f"with a memory of {demand.SLOW_SECONDS:.0f} s,",
             f"of {demand.FAST_SECONDS:.0f} s; and of {demand.RUSH_SECONDS:.0f} s, which",
             f"counts from {demand.RUSH_CALLERS:.0f} callers on",
-            "takes four times as long as usual ({:.0f} s at least)".format(*patience),
+            f"takes three times as long as usual, {patience[0]:.0f} s at least",
             f"doubles, up to {share.PATIENCE_MAX_SECONDS:.0f} s",
             f"does not replace it for {RECALL_PAUSE_SECONDS:.0f} s",
         ],

@@ -68,13 +68,13 @@ class Verdict:
     is_good: bool
 
 
-def copy_to(tree: Path) -> None:
+def copied(tree: Path) -> Path:
     """Copy what the tests of the core need."""
     unneeded = shutil.ignore_patterns("__pycache__", ".hypothesis", "recordings")
-    shutil.copytree(ROOT / "gateway", tree / "gateway", ignore=unneeded)
-    for folder in ("unit/core", "property"):
-        shutil.copytree(ROOT / "tests" / folder, tree / "tests" / folder, ignore=unneeded)
+    for folder in ("gateway", "tests/unit/core", "tests/property"):
+        shutil.copytree(ROOT / folder, tree / folder, ignore=unneeded)
     shutil.copy(ROOT / "pyproject.toml", tree)
+    return tree
 
 
 def tested(tree: Path, files: list[str]) -> str:
@@ -100,12 +100,11 @@ def tested(tree: Path, files: list[str]) -> str:
     return failed[1] if failed else f"(pytest ended with {done.returncode}) {done.stdout[-200:]}"
 
 
-def judge(fault: Fault | None, suites: Iterable[list[str]]) -> Verdict:
-    """Seed a fault, None for none, and see whether the tests notice."""
+def judge(fault: Fault | None, suites: Iterable[list[str]], whole: Path) -> Verdict:
+    """Seed a fault, None for none, in a copy of `whole` and see whether the tests notice."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="trunkline-mutant-") as folder:
-        tree = Path(folder)
-        copy_to(tree)
+        tree = Path(shutil.copytree(whole, folder, dirs_exist_ok=True))
         name = fault.name if fault else "(no fault)"
         if fault is not None and not fault.seed(tree):
             return Verdict(name, "DOES NOT APPLY", 0.0, is_good=False)
@@ -126,11 +125,13 @@ def main(arguments: list[str]) -> int:
     names = [each for each in arguments if each != MACHINE_ALONE]
     faults = [Fault.read(path) for path in sorted(HERE.glob("*.toml")) if not names or path.stem in names]
     began = time.monotonic()
-    with ThreadPoolExecutor(AT_ONCE) as runners:
-        whole = runners.submit(judge, None, suites)
-        coming = [runners.submit(judge, fault, suites) for fault in faults]
-        say(whole.result())
-        if not whole.result().is_good:
+    # Everything is judged by one state of the tree, whatever is edited meanwhile.
+    with tempfile.TemporaryDirectory(prefix="trunkline-mutants-") as folder, ThreadPoolExecutor(AT_ONCE) as runners:
+        whole = copied(Path(folder))
+        sound = runners.submit(judge, None, suites, whole)
+        coming = [runners.submit(judge, fault, suites, whole) for fault in faults]
+        say(sound.result())
+        if not sound.result().is_good:
             runners.shutdown(cancel_futures=True)
             return 2
         verdicts = []

@@ -39,6 +39,8 @@ from tests.property.test_pool_machine_dialling import (
     BACKOFF,
     BREAKER,
     CONNECTING,
+    FOREVER,
+    STUBBORN,
     BreakerBooks,
     RecordingRandom,
     lease_ids,
@@ -132,7 +134,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def take(self, books: Books, effects: list[Effect]) -> None:
         books.take(effects)
-        books.asking = None
+        books.asking = books.refused_alone = None
         rounds = 0
         while rounds < 10 and self.look_again(books if not rounds else None):
             rounds += 1
@@ -198,6 +200,7 @@ class PoolMachine(RuleBasedStateMachine):
         pool, _ = books.reservations.pop(lease_id)
         self.all.sort(key=lambda each: each is not books)  # so that he comes to this one
         books, pool, waiter_id, deadline = self.comes(0, pool, beats, FIRST)
+        books.waits[waiter_id].holds_unit = True
         self.tell(books, lambda: books.core.redeem(pool, waiter_id, lease_id, deadline, self.now))
 
     @precondition(lambda self: any(books.ids_seen for books in self.all))
@@ -266,7 +269,7 @@ class PoolMachine(RuleBasedStateMachine):
         line = books.lines[line_id]
         if line.begun_at is None:
             line.begun_at = self.now
-            books.pools[line.pool].blocked = False
+            books.pools[line.pool].blocked_by = None
             books.core.dial_begun(line_id, self.now)
 
     @precondition(lambda self: self.lines(CONNECTING))
@@ -279,13 +282,14 @@ class PoolMachine(RuleBasedStateMachine):
         line.ready_at = line.proven_at = self.now
         life = 3600.0 if life_seconds is None else life_seconds
         line.age_max = min(known.limits.age_max_seconds, life * (1 - LIFE_LEFT_MIN))
-        books.lead += 0.1 * (self.now - line.decided_at - books.lead)
+        books.usual += 0.2 * (min(self.now - line.decided_at, 1.5 * max(books.usual, 0.1)) - books.usual)
 
         def happens() -> list[Effect]:
             effects = books.core.dial_succeeded(line_id, life_seconds, self.now)
             known.given_up = 0
+            known.overtakes = max(known.overtakes, line.begun_at or line.decided_at)
             if life_seconds == 0.0:  # used up at birth
-                known.dies(books.rng.last, self.now)
+                known.dies(FOREVER, books.rng.last, self.now)
                 books.breaker.fails(line, Reason.UPSTREAM_CLOSED, self.now)
             else:
                 known.width *= 2
@@ -326,24 +330,28 @@ class PoolMachine(RuleBasedStateMachine):
 
         def happens() -> list[Effect]:
             effects = books.core.dial_failed(line_id, reason, self.now, retry_after)
-            books.pools[line.pool].fails(reason, retry_after, books.rng.last, self.now)
             books.breaker.fails(line, reason, self.now)
+            if line.alone_for is not None and reason in STUBBORN:  # it is he alone who is refused
+                books.refused_alone = line.alone_for
+            else:
+                began_at = line.begun_at or line.decided_at
+                books.pools[line.pool].fails(reason, retry_after, began_at, books.rng.last, self.now)
             return effects
 
         self.tell(books, happens)
 
     @precondition(lambda self: self.lines(CONNECTING))
-    @rule(at=WHICH, beats=BEATS)
-    def dial_is_refused(self, at: int, beats: int) -> None:
+    @rule(at=WHICH, beats=BEATS, reason=st.sampled_from((Reason.POOL_EXHAUSTED, Reason.RATE_LIMITED)))
+    def dial_is_refused(self, at: int, beats: int, reason: Reason) -> None:
         books, line_id = some(at, self.lines(CONNECTING))
         line, known, later = books.lines[line_id], books.pools[books.lines[line_id].pool], self.now + beats * BEAT
         line.state = CLOSED
-        known.blocked = True
+        known.blocked_by = reason
         known.refill_not_before = max(known.refill_not_before, later)
         if line.waited_for:
             known.not_before = max(known.not_before, later)
         books.breaker.ends(line)
-        self.tell(books, lambda: books.core.dial_refused(line_id, beats * BEAT, self.now))
+        self.tell(books, lambda: books.core.dial_refused(line_id, reason, beats * BEAT, self.now))
 
     @precondition(lambda self: any(books.given_up() for books in self.all))
     @rule(at=WHICH, how=st.integers(0, 2))
@@ -353,7 +361,7 @@ class PoolMachine(RuleBasedStateMachine):
         ends = (
             lambda: core.dial_succeeded(line_id, None, self.now),
             lambda: core.dial_failed(line_id, Reason.UPSTREAM_UNREACHABLE, self.now),
-            lambda: core.dial_refused(line_id, 1.0, self.now),
+            lambda: core.dial_refused(line_id, Reason.RATE_LIMITED, 1.0, self.now),
         )
         self.tell(books, ends[how])
 
@@ -369,12 +377,11 @@ class PoolMachine(RuleBasedStateMachine):
 
         def happens() -> list[Effect]:
             effects = books.core.connection_lost(line_id, self.now)
-            if self.now - line.ready_at < STANDING_SECONDS and before in (READY, LEASED):
-                known.dies(books.rng.last, self.now)
+            counts = before == READY or (before == LEASED and known.failures)
+            if self.now - line.ready_at < STANDING_SECONDS and counts:
+                known.dies(line.ready_at, books.rng.last, self.now)
                 if before == READY:
-                    if books.breaker.successes:
-                        books.breaker.successes.pop()
-                    books.breaker.fails(line, Reason.UPSTREAM_CLOSED, self.now)
+                    books.breaker.sees_death(line, self.now)
             return effects
 
         self.tell(books, happens)

@@ -41,6 +41,8 @@ class Wait:
     deadline: float
     # Wants a unit, not a line.
     reserves: bool = False
+    # His reservation was made here.
+    holds_unit: bool = False
 
 
 class Books:
@@ -58,9 +60,10 @@ class Books:
             self.pools[BARE] = Pool(_bare_limits(list(limits.values())), "")
         self.class_ceiling = sum(each.ceiling for each in limits.values())
         self.sharing_ceiling = sum(each.ceiling for each in limits.values() if each.demand.enabled)
-        self.lead = 1.0
+        self.usual = 1.0
         self.now = 0.0
         self.asking: WaiterId | None = None
+        self.refused_alone: WaiterId | None = None
         self.waits: dict[WaiterId, Wait] = {}
         self.answers: dict[WaiterId, int] = {}
         self.cancelled: set[WaiterId] = set()
@@ -92,11 +95,10 @@ class Books:
 
     def waiting(self, pool: str) -> list[WaiterId]:
         """Everybody in the order in which they are to be served, alone last."""
-        order = {FIRST: 0, ORDINARY: 1, ALONE: 2}
-        mine = [
-            (order[wait.queue], at, each) for at, (each, wait) in enumerate(self.waits.items()) if wait.pool == pool
-        ]
-        return [each for _, _, each in sorted(mine)]
+        order = {FIRST: 1, ORDINARY: 2, ALONE: 3}
+        mine = [each for each, wait in self.waits.items() if wait.pool == pool]
+        # Whose unit is kept here comes before those who reserved elsewhere.
+        return sorted(mine, key=lambda each: 0 if self.waits[each].holds_unit else order[self.waits[each].queue])
 
     def head(self, pool: str) -> WaiterId | None:
         return next((each for each in self.waiting(pool) if self.waits[each].queue != ALONE), None)
@@ -135,7 +137,7 @@ class Books:
         limits = self.pools[wait.pool].limits
         own = self.freshest(wait.pool)
         unreserved = len(self.of(READY, pool=wait.pool)) > self.reserved(wait.pool)
-        if own is not None and (wait.queue == FIRST or unreserved):
+        if own is not None and (wait.holds_unit or unreserved):
             return own
         if not self.has_bare or wait.reserves or not limits.demand.enabled:
             return None
@@ -164,12 +166,22 @@ class Books:
 
     def patience(self, pool: str) -> float:
         fruitless = max(0, self.pools[pool].given_up - 3)
-        return float(min(10.0, max(1.0, 3.0 * self.lead) * 2.0**fruitless))
+        return float(min(10.0, max(1.0, 3.0 * self.usual) * 2.0**fruitless))
+
+    def room_for_the_alone(self, pool: str) -> int:
+        """Places under the ceiling that are free, or will be soon."""
+        return self.pools[pool].limits.ceiling - self.open_in(pool) + len(self.of(DRAINING, pool=pool))
 
     def hanging(self, pool: str) -> list[ConnectionId]:
         """Dials that are no supply any more."""
-        begun = [(each, self.lines[each].begun_at) for each in self.of(CONNECTING, pool=pool)]
-        return [each for each, at in begun if at is not None and at + self.patience(pool) <= self.now]
+        return [each for each in self.of(CONNECTING, pool=pool) if self.hangs_at(self.lines[each]) <= self.now]
+
+    def hangs_at(self, line: Line) -> float:
+        known, patience = self.pools[line.pool], self.patience(line.pool)
+        if line.begun_at is None:
+            return FOREVER
+        hangs_at = line.begun_at + patience
+        return hangs_at if line.begun_at < known.overtakes else max(hangs_at, known.gave_up_at + patience)
 
     def needs_what_hangs(self, pool: str, dials: int) -> bool:
         alone = any(wait.pool == pool and wait.queue == ALONE for wait in self.waits.values())
@@ -204,8 +216,7 @@ class Books:
         times, dialling = list[float](), self.of(CONNECTING, pool=pool)
         owed = self.due(pool) > self.supply(pool) or self.owed_alone(pool) > 0
         if self.needs_what_hangs(pool, 1):
-            begun = [self.lines[each].begun_at for each in dialling]
-            times += [at + self.patience(pool) for at in begun if at is not None]
+            times += [at for each in dialling if (at := self.hangs_at(self.lines[each])) < FOREVER]
         if len(dialling) >= self.width(pool):
             return times
         if owed and self.places(pool, waited_for=True) > 0:
@@ -257,6 +268,7 @@ class Books:
             takes[type(effect)](effect)
         for pool in hung:
             self.pools[pool].given_up += 1
+            self.pools[pool].gave_up_at = self.now
 
     def _leak_after(self, lease_id: LeaseId) -> float:
         line_id, _ = self.leases[lease_id]
@@ -355,12 +367,16 @@ class Books:
             case Reason.POOL_PAUSED:
                 assert reject.waiter_id == self.asking
                 assert known.paused
+            case _ if reject.waiter_id == self.refused_alone:
+                assert wait.queue == ALONE
             case Reason.DRAINING:
                 assert known.draining
             case _:
                 assert not known.draining
                 assert wait.deadline <= self.now or self.is_hopeless(wait), "sent away too early"
-                assert reject.reason is self._why_not(wait.pool), "the wrong reason"
+                why_not = self._why_not(wait.pool)
+                blocked = why_not is Reason.WAIT_TIMED_OUT and reject.reason is known.blocked_by
+                assert blocked or reject.reason is why_not, "the wrong reason"
 
     def is_hopeless(self, wait: Wait) -> bool:
         known = self.pools[wait.pool]
@@ -376,8 +392,9 @@ class Books:
             return known.last_failure
         if self.breaker.is_open and self.breaker.last_failure is not None:
             return self.breaker.last_failure
-        in_use = len(self.of(READY, LEASED, DRAINING, pool=pool)) >= known.limits.ceiling
-        return Reason.POOL_EXHAUSTED if known.blocked or in_use else Reason.WAIT_TIMED_OUT
+        if len(self.of(READY, LEASED, DRAINING, pool=pool)) >= known.limits.ceiling:
+            return Reason.POOL_EXHAUSTED
+        return Reason.WAIT_TIMED_OUT
 
     def _take_prove(self, prove: Prove) -> None:
         line = self.lines[prove.connection_id]
@@ -399,11 +416,13 @@ class Books:
                 assert line.state in (CONNECTING, READY, LEASED)
             case "hanging":
                 assert line.state == CONNECTING
-                assert line.begun_at is not None
-                assert self.now >= line.begun_at + self.patience(line.pool) - ROUNDING, "given up too early"
+                self._is_one_to_give_up(line_id, line)
                 assert self.needs_what_hangs(line.pool, len(self.hanging(line.pool))), "nobody needs it"
+            case "unwanted" if line.alone_for is None:
+                assert line.state == READY
+                assert self.owed_alone(line.pool) > self.room_for_the_alone(line.pool), "there is room"
+                self._is_the_oldest_that_nobody_is_owed(line)
             case "unwanted":
-                assert line.alone_for is not None
                 assert line.alone_for not in self.waits or self.waits[line.alone_for].deadline <= self.now
             case _:
                 assert line.state == READY
@@ -413,6 +432,18 @@ class Books:
                 del self.leases[lease_id]
         self.breaker.ends(line)
         line.state = DRAINING
+
+    def _is_one_to_give_up(self, line_id: ConnectionId, line: Line) -> None:
+        """All that later dials have overtaken, else the oldest alone."""
+        hanging, since = self.hanging(line.pool), self.pools[line.pool].overtakes
+        assert line_id in hanging, "given up too early"
+        overtaken = [each for each in hanging if (self.lines[each].begun_at or FOREVER) < since]
+        assert line_id in (overtaken or hanging[:1]), "more are given up than need be"
+
+    def _is_the_oldest_that_nobody_is_owed(self, line: Line) -> None:
+        ready = self.of(READY, pool=line.pool)
+        assert len(ready) > self.due(line.pool), "somebody is owed this line"
+        assert not [each for each in ready if self.lines[each].ready_at < line.ready_at], "not the oldest"
 
     def _take_close_of_ready(self, reason: str, line: Line) -> None:
         known = self.pools[line.pool]
@@ -428,9 +459,7 @@ class Books:
                 assert self.recalling > 0
                 self.recalling -= 1
                 known.refill_not_before = max(known.refill_not_before, self.now + RECALL_PAUSE_SECONDS)
-                assert len(self.of(READY, pool=line.pool)) > self.due(line.pool), "somebody is owed this line"
-                older = [each for each in self.of(READY, pool=line.pool) if self.lines[each].ready_at < line.ready_at]
-                assert not older, "not the oldest"
+                self._is_the_oldest_that_nobody_is_owed(line)
             case _:
                 raise AssertionError(reason)
 

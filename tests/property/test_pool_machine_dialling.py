@@ -21,6 +21,7 @@ KEY: Final = Reason.UPSTREAM_REFUSED_KEY
 OF_ONE_TEMPLATE: Final = (Reason.CONFIG_REJECTED, Reason.UNKNOWN_MODEL)
 STUBBORN: Final = (KEY, *OF_ONE_TEMPLATE)
 STUBBORN_AFTER: Final = 3
+TOGETHER_SECONDS: Final = 0.5
 WIDTH_FIRST: Final = 4
 
 CONNECTING: Final = "connecting"
@@ -65,22 +66,31 @@ class Pool:
     version: str
     paused: bool = False
     draining: bool = False
-    blocked: bool = False
+    blocked_by: Reason | None = None
     failures: int = 0
     began_at: float = 0.0
+    failed_at: float = 0.0
     deaths: int = 0
     last_failure: Reason | None = None
     not_before: float = 0.0
     refill_not_before: float = 0.0
     width: int = WIDTH_FIRST
     given_up: int = 0
+    gave_up_at: float = -FOREVER
+    overtakes: float = -FOREVER
 
-    def fails(self, reason: Reason, retry_after: float | None, drawn: tuple[float, float], now: float) -> None:
+    def fails(
+        self, reason: Reason, retry_after: float | None, began_at: float, drawn: tuple[float, float], now: float
+    ) -> None:
         if not self.failures:
             self.began_at = now
-        self.failures += 1
         self.width = 1
         self.last_failure = reason
+        together = began_at <= self.failed_at and now - self.failed_at < TOGETHER_SECONDS
+        if self.failures and together and not retry_after:
+            return
+        self.failed_at = now
+        self.failures += 1
         if reason in STUBBORN and self.failures >= STUBBORN_AFTER:
             delay = BACKOFF.stubborn_seconds
         else:
@@ -89,9 +99,10 @@ class Pool:
             assert ceiling == min(BACKOFF.max_seconds, window), "no full jitter"
         self.not_before = max(self.not_before, now + max(delay, retry_after or 0.0))
 
-    def dies(self, drawn: tuple[float, float], now: float) -> None:
-        self.fails(Reason.UPSTREAM_CLOSED, None, drawn, now)
-        self.deaths += 1
+    def dies(self, ready_at: float, drawn: tuple[float, float], now: float) -> None:
+        before = self.failures
+        self.fails(Reason.UPSTREAM_CLOSED, None, ready_at, drawn, now)
+        self.deaths += self.failures - before
         if self.deaths >= STUBBORN_AFTER:
             self.refill_not_before = max(self.refill_not_before, now + BACKOFF.stubborn_seconds)
 
@@ -111,6 +122,7 @@ class BreakerBooks:
     refusals: int = 0
     times: int = 0
     reopens_at: float = 0.0
+    died_at: float = 0.0
     probe: Line | None = None
     last_failure: Reason | None = None
 
@@ -150,6 +162,13 @@ class BreakerBooks:
         else:
             self.times += 1
             self.reopens_at = now + min(BREAKER.open_seconds * self.times, BREAKER.open_max_seconds)
+
+    def sees_death(self, line: Line, now: float) -> None:
+        if self.successes:
+            self.successes.pop()
+        if line.ready_at > self.died_at or now - self.died_at >= TOGETHER_SECONDS:
+            self.died_at = now
+            self.fails(line, Reason.UPSTREAM_CLOSED, now)
 
     def ends(self, line: Line) -> None:
         if self.probe is line:

@@ -64,6 +64,10 @@ def nobody_waits_beside_a_ready_line_that_he_may_have(books: Books) -> None:
     for pool in books.pools:
         head = books.head(pool)
         assert head is None or books.may_have(head) is None
+        may_dial = len(books.of(CONNECTING, pool=pool)) < books.width(pool)
+        may_dial = may_dial and books.opens_at(pool, waited_for=True) <= books.now
+        if may_dial and books.owed_alone(pool) > books.room_for_the_alone(pool):
+            assert len(books.of(READY, pool=pool)) <= books.due(pool), "idle lines stand in his way"
 
 
 def nobody_waits_past_the_deadline_or_without_hope(books: Books) -> None:

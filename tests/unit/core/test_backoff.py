@@ -14,10 +14,21 @@ OPTIONS = BackoffOptions(first_seconds=0.25, max_seconds=8.0)
 DOWN = Reason.UPSTREAM_UNREACHABLE
 
 
-def failed(times: int, reason: Reason = DOWN, now: float = 100.0) -> Backoff:
+def failed(times: int, reason: Reason = DOWN) -> Backoff:
+    """So many failures, a second apart; the last at 100."""
     backoff = Backoff(OPTIONS, Highest())
-    for _ in range(times):
-        backoff.failed(reason, None, now)
+    for number in range(times):
+        at = 101.0 - times + number
+        backoff.failed(reason, None, at)
+    return backoff
+
+
+def died_young(times: int) -> Backoff:
+    """So many early deaths, a second apart; the last at 100."""
+    backoff = Backoff(OPTIONS, Highest())
+    for number in range(times):
+        at = 101.0 - times + number
+        backoff.died_young(at)
     return backoff
 
 
@@ -48,17 +59,17 @@ def test_a_long_outage_does_not_overflow() -> None:
 
 def test_the_greater_of_our_delay_and_the_providers_is_kept() -> None:
     backoff = Backoff(OPTIONS, Highest())
-    backoff.failed(Reason.UPSTREAM_RATE_LIMITED, 3.0, 100.0)
+    backoff.failed(Reason.UPSTREAM_RATE_LIMITED, 3.0, 100.0, 99.0)
     assert backoff.not_before == 103.0
     backoff = Backoff(OPTIONS, Highest())
-    backoff.failed(Reason.UPSTREAM_RATE_LIMITED, 0.1, 100.0)
+    backoff.failed(Reason.UPSTREAM_RATE_LIMITED, 0.1, 100.0, 99.0)
     assert backoff.not_before == 100.25
 
 
 def test_a_later_failure_never_shortens_the_wait() -> None:
     backoff = Backoff(OPTIONS, Highest())
-    backoff.failed(DOWN, 60.0, 100.0)
-    backoff.failed(DOWN, None, 101.0)
+    backoff.failed(DOWN, 60.0, 100.0, 99.0)
+    backoff.failed(DOWN, None, 101.0, 100.5)
     assert backoff.not_before == 160.0
 
 
@@ -76,6 +87,27 @@ def test_what_does_not_heal_by_itself_is_believed_the_third_time(reason: Reason)
     assert failed(3, reason).not_before == 130.0
 
 
+def test_dials_that_fail_together_are_one_failure() -> None:
+    backoff = Backoff(OPTIONS, Highest())
+    for _ in range(9):
+        backoff.failed(DOWN, None, 100.0, 99.0)
+    assert (backoff.failures, backoff.not_before) == (1, 100.25)
+
+
+def test_a_dial_that_began_after_the_last_failure_is_one_of_its_own_however_soon_it_fails() -> None:
+    backoff = Backoff(OPTIONS, Highest())
+    for number in range(4):
+        backoff.failed(DOWN, None, 100.0 + number / 100, 99.999 + number / 100)
+    assert (backoff.failures, backoff.not_before) == (4, 102.03)
+
+
+def test_the_providers_own_delay_counts_even_when_dials_fail_together() -> None:
+    backoff = Backoff(OPTIONS, Highest())
+    backoff.failed(DOWN, None, 100.0, 99.0)
+    backoff.failed(DOWN, 9.0, 100.0, 99.0)
+    assert backoff.not_before == 109.0
+
+
 # At once.
 
 
@@ -86,7 +118,7 @@ def test_the_number_at_once_doubles_by_success_and_is_one_after_a_failure() -> N
         backoff.succeeded()
         widths.append(backoff.width)
     assert widths == [4, 8, 16, 32, 64]
-    backoff.failed(DOWN, None, 100.0)
+    backoff.failed(DOWN, None, 100.0, 99.0)
     assert backoff.width == 1
     backoff.succeeded()
     assert backoff.width == 2
@@ -116,14 +148,14 @@ def test_a_line_that_stands_and_is_younger_than_the_failures_ends_it() -> None:
 
 def test_a_line_that_is_older_than_the_failures_ends_nothing() -> None:
     backoff = failed(3)
-    backoff.proved(ready_at=99.0, now=104.0)
+    backoff.proved(ready_at=97.9, now=104.0)
     assert backoff.failures == 3
 
 
 def test_a_new_series_of_failures_begins_when_the_old_one_is_over() -> None:
     backoff = failed(3)
     backoff.proved(ready_at=101.0, now=106.0)
-    backoff.failed(DOWN, None, 200.0)
+    backoff.failed(DOWN, None, 200.0, 199.0)
     backoff.proved(ready_at=150.0, now=201.0)
     assert backoff.failures == 1
 
@@ -132,19 +164,14 @@ def test_a_new_series_of_failures_begins_when_the_old_one_is_over() -> None:
 
 
 def test_three_quick_deaths_keep_the_floor_from_being_refilled_and_not_the_waiters() -> None:
-    backoff = Backoff(OPTIONS, Highest())
-    for _ in range(2):
-        backoff.died_young(100.0)
-    assert backoff.refill_not_before == 0.0
-    backoff.died_young(100.0)
+    assert died_young(2).refill_not_before == 0.0
+    backoff = died_young(3)
     assert (backoff.refill_not_before, backoff.not_before) == (130.0, 101.0)
     assert backoff.last_failure is Reason.UPSTREAM_CLOSED
 
 
 def test_a_line_that_stands_lets_the_floor_be_refilled() -> None:
-    backoff = Backoff(OPTIONS, Highest())
-    for _ in range(3):
-        backoff.died_young(100.0)
+    backoff = died_young(3)
     backoff.proved(ready_at=101.0, now=106.0)
     assert backoff.refill_not_before == 106.0
     backoff.died_young(110.0)

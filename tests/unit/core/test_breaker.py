@@ -92,9 +92,9 @@ def test_old_successes_do_not_excuse_new_failures() -> None:
 
 def test_a_line_that_died_at_once_was_no_success() -> None:
     breaker = Breaker(BreakerOptions())
-    for _ in range(5):
-        breaker.succeeded(1.0)
-        breaker.died(1.0)
+    for at in range(5):
+        breaker.succeeded(at)
+        breaker.died(at + 0.1, at)
     assert breaker.is_open
     assert breaker.last_failure is Reason.UPSTREAM_CLOSED
 

@@ -78,7 +78,17 @@ def test_the_early_death_of_a_line_that_nobody_had_yet_is() -> None:
         stage.cancel(waiter_id)
         stage.ready(line)
         stage.lose(line)
+        stage.now += 1.0
     assert stage.breaker.is_open
+
+
+def test_lines_that_die_together_have_one_cause() -> None:
+    """As when a provider restarts: they are replaced after one delay."""
+    stage = one(floor=8, ceiling=16, backoff=BackoffOptions(first_seconds=1.0))
+    for line in stage.warm():
+        stage.lose(line)
+    assert not stage.breaker.is_open
+    assert stage.until_dial()[0] == pytest.approx(1.0)
 
 
 # Leaks.

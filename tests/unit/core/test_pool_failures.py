@@ -29,14 +29,24 @@ def test_after_a_failure_the_next_dial_waits() -> None:
 
 
 def test_failures_in_a_row_widen_the_wait() -> None:
-    stage = one(floor=1, backoff=BackoffOptions(first_seconds=0.25, max_seconds=1.0))
+    stage = one(floor=1, backoff=BackoffOptions(first_seconds=1.0, max_seconds=4.0))
     (line,) = dials(stage.start())
     waits = []
     for _ in range(4):
         stage.fail(line)
         waits.append(stage.due_in())
         (line,) = dials(stage.until_due())
-    assert waits == [0.25, 0.5, 1.0, 1.0]
+    assert waits == [1.0, 2.0, 4.0, 4.0]
+
+
+def test_a_dial_that_begins_after_a_failure_and_fails_at_once_widens_the_wait() -> None:
+    """However soon after the last failure that is."""
+    stage = one(floor=1, backoff=BackoffOptions(first_seconds=0.01))
+    (line,) = dials(stage.start())
+    stage.fail(line)
+    (line,) = dials(stage.until_due())
+    assert dials(stage.fail(line)) == []
+    assert stage.until_dial()[0] == pytest.approx(0.02)
 
 
 def test_the_providers_own_delay_is_kept() -> None:
@@ -47,18 +57,18 @@ def test_the_providers_own_delay_is_kept() -> None:
 
 
 def test_a_success_alone_does_not_end_the_back_off() -> None:
-    stage = one(floor=2, dials_max=1, backoff=BackoffOptions(first_seconds=0.25))
+    stage = one(floor=2, dials_max=1, backoff=BackoffOptions(first_seconds=1.0))
     (line,) = dials(stage.start())
     for _ in range(3):
         stage.fail(line)
         (line,) = dials(stage.until_due())
     (second,) = dials(stage.ready(line))
     stage.fail(second)
-    assert stage.due_in() == 2.0
+    assert stage.until_dial()[0] == 8.0
 
 
 def test_a_line_that_has_stood_ends_the_back_off() -> None:
-    stage = one(floor=2, dials_max=1, backoff=BackoffOptions(first_seconds=0.25))
+    stage = one(floor=2, dials_max=1, backoff=BackoffOptions(first_seconds=1.0))
     (line,) = dials(stage.start())
     for _ in range(3):
         stage.fail(line)
@@ -66,20 +76,20 @@ def test_a_line_that_has_stood_ends_the_back_off() -> None:
     (second,) = dials(stage.ready(line))
     stage.after(5.0)
     stage.fail(second)
-    assert stage.due_in() == 0.25
+    assert stage.due_in() == 1.0
 
 
 def test_a_line_from_before_the_failures_proves_nothing() -> None:
-    stage = one(floor=2, dials_max=1, backoff=BackoffOptions(first_seconds=0.25))
+    stage = one(floor=2, dials_max=1, backoff=BackoffOptions(first_seconds=1.0))
     (line,) = dials(stage.start())
     (second,) = dials(stage.ready(line))
     stage.now += 1.0
     for _ in range(3):
         stage.fail(second)
-        (second,) = dials(stage.until_due())
+        _, (second,) = stage.until_dial()
     stage.after(5.0)
     stage.fail(second)
-    assert stage.due_in() == 2.0
+    assert stage.until_dial()[0] == 8.0
 
 
 def test_who_waits_and_cannot_be_reached_in_time_is_sent_away_at_once() -> None:
@@ -205,7 +215,7 @@ def test_a_line_that_comes_with_no_life_left_does_not_start_a_storm() -> None:
 
 
 def test_a_refused_configuration_is_tried_rarely() -> None:
-    stage = one(floor=1)
+    stage = one(floor=1, backoff=BackoffOptions(first_seconds=1.0))
     (line,) = dials(stage.start())
     for _ in range(2):
         stage.fail(line, Reason.CONFIG_REJECTED)
@@ -243,11 +253,19 @@ def test_a_place_refused_to_a_waiter_is_asked_for_again_when_the_account_says() 
     assert len(dials(stage.after(0.01))) == 1
 
 
-def test_who_waits_while_the_account_has_no_place_hears_that_the_pool_is_exhausted() -> None:
+@pytest.mark.parametrize("reason", [Reason.POOL_EXHAUSTED, Reason.RATE_LIMITED])
+def test_who_waits_while_the_account_has_no_place_or_no_turn_hears_that(reason: Reason) -> None:
     stage = one()
     waiter_id, effects = stage.ask()
-    assert rejects(stage.refuse(dials(effects)[0], 60.0)) == []
-    assert rejects(stage.after(WAIT_SECONDS)) == [(waiter_id, Reason.POOL_EXHAUSTED)]
+    assert rejects(stage.refuse(dials(effects)[0], 60.0, reason)) == []
+    assert rejects(stage.after(WAIT_SECONDS)) == [(waiter_id, reason)]
+
+
+def test_a_refused_dial_is_never_tried_again_at_once() -> None:
+    stage = one()
+    _, effects = stage.ask()
+    assert dials(stage.refuse(dials(effects)[0], 0.0)) == []
+    assert stage.until_dial()[0] == pytest.approx(0.05)
 
 
 # Dials that hang.

@@ -150,13 +150,21 @@ def test_who_redeems_what_was_reserved_elsewhere_comes_before_everybody_else() -
     assert [grant.waiter_id for grant in grants(stage.ready(dials(effects)[0]))] == [redeemer]
 
 
-def test_who_redeems_what_was_reserved_elsewhere_may_take_a_reserved_unit() -> None:
+def test_who_redeems_what_was_reserved_elsewhere_takes_no_unit_that_is_reserved_here() -> None:
     stage = one(floor=1)
     stage.warm()
     stage.reserved()
-    redeemer, effects = stage.redeem(None)
-    assert [grant.waiter_id for grant in grants(effects)] == [redeemer]
+    assert grants(stage.redeem(None)[1]) == []
     assert stage.stats().reserved == 1
+
+
+def test_a_unit_that_was_reserved_here_is_not_lost_to_who_reserved_elsewhere() -> None:
+    stage = one(floor=1, ceiling=1)
+    stage.warm()
+    lease_id = stage.reserved()
+    stage.redeem(None, wait=60.0)
+    redeemer, effects = stage.redeem(lease_id)
+    assert [grant.waiter_id for grant in grants(effects)] == [redeemer]
 
 
 def test_those_who_redeem_are_served_in_their_order() -> None:
@@ -166,7 +174,7 @@ def test_those_who_redeem_are_served_in_their_order() -> None:
     (made,) = reserves(stage.ready(line))
     stage.after(10.0)
     begun = dials(stage.lose(line))
-    redeemers = [stage.redeem(None)[0], stage.redeem(made.lease_id)[0], stage.redeem(None)[0]]
+    redeemers = [stage.redeem(made.lease_id)[0], stage.redeem(None)[0], stage.redeem(None)[0]]
     served = list[WaiterId]()
     while begun and len(served) < 3:
         effects = stage.ready(begun.pop(0))

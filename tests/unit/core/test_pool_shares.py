@@ -194,7 +194,7 @@ def test_a_template_that_is_refused_does_not_hold_up_another() -> None:
 
 
 def test_a_template_that_is_refused_is_not_forgiven_for_anothers_line() -> None:
-    stage = Stage(a=limits(floor=1, backoff=BackoffOptions(first_seconds=0.25)), b=limits(floor=1))
+    stage = Stage(a=limits(floor=1, backoff=BackoffOptions(first_seconds=1.0)), b=limits(floor=1))
     refused, good = dials(stage.start())
     for _ in range(2):
         stage.fail(refused, Reason.CONFIG_REJECTED)
@@ -206,7 +206,7 @@ def test_a_template_that_is_refused_is_not_forgiven_for_anothers_line() -> None:
 
 
 def test_a_line_that_stands_forgives_the_other_templates_what_the_provider_did() -> None:
-    stage = Stage(a=limits(floor=1, backoff=BackoffOptions(first_seconds=0.25)), b=limits(floor=1))
+    stage = Stage(a=limits(floor=1, backoff=BackoffOptions(first_seconds=1.0)), b=limits(floor=1))
     broken, good = dials(stage.start())
     for _ in range(3):
         stage.fail(broken)
@@ -214,7 +214,7 @@ def test_a_line_that_stands_forgives_the_other_templates_what_the_provider_did()
     stage.ready(good)
     stage.after(5.0)
     stage.fail(broken)
-    assert stage.until_dial()[0] == pytest.approx(0.25)
+    assert stage.until_dial()[0] == pytest.approx(1.0)
 
 
 def test_a_waiter_is_not_hopeless_while_a_bare_line_is_on_its_way() -> None:
@@ -346,3 +346,39 @@ def test_a_hanging_dial_is_given_up_for_those_who_wait_alone_too() -> None:
     effects = stage.after(4.0)
     assert closes(effects) == [Close(line, "hanging")]
     assert [dial.dialled_for for dial in all_of(Dial, effects)] == [first] == [WaiterId(1)]
+
+
+def test_idle_lines_make_room_for_who_waits_alone() -> None:
+    stage = one(floor=2, ceiling=2)
+    oldest, _ = stage.warm()
+    waiter_id, effects = stage.ask_alone()
+    assert closes(effects) == [Close(oldest, "unwanted")]
+    assert stage.after(0.5) == []
+    (dial,) = all_of(Dial, stage.closed(oldest))
+    assert dial.dialled_for == waiter_id
+
+
+def test_no_line_that_somebody_is_owed_makes_room() -> None:
+    stage = one(floor=1, ceiling=1)
+    stage.warm()
+    stage.reserved()
+    assert closes(stage.ask_alone()[1]) == []
+
+
+def test_who_alone_asks_for_what_is_refused_hears_it_at_once_and_nobody_else_suffers() -> None:
+    stage = one(ceiling=8)
+    for _ in range(3):
+        waiter_id, effects = stage.ask_alone()
+        told = stage.fail(dials(effects)[0], Reason.SAFETY_IDENTIFIER_REFUSED)
+        assert rejects(told) == [(waiter_id, Reason.SAFETY_IDENTIFIER_REFUSED)]
+    assert len(dials(stage.ask()[1])) == 1
+
+
+def test_no_line_makes_room_for_a_dial_that_may_not_begin() -> None:
+    stage = one(floor=1, ceiling=1)
+    (line,) = stage.warm()
+    for _ in range(3):
+        stage.breaker.failed(Reason.UPSTREAM_REFUSED_KEY, stage.now)
+    waiter_id, effects = stage.ask_alone()
+    assert (closes(effects), rejects(effects)) == ([], [(waiter_id, Reason.UPSTREAM_REFUSED_KEY)])
+    assert stage.granted().connection_id == line

@@ -139,8 +139,10 @@ class Stage:
     ) -> list[Effect]:
         return self.core.dial_failed(line, reason, self.now, retry_after)
 
-    def refuse(self, line: ConnectionId, retry_after: float = 1.0) -> list[Effect]:
-        return self.core.dial_refused(line, retry_after, self.now)
+    def refuse(
+        self, line: ConnectionId, retry_after: float = 1.0, reason: Reason = Reason.POOL_EXHAUSTED
+    ) -> list[Effect]:
+        return self.core.dial_refused(line, reason, retry_after, self.now)
 
     def lose(self, line: ConnectionId) -> list[Effect]:
         return self.core.connection_lost(line, self.now)
