@@ -88,36 +88,38 @@ def _give_up_hanging(books: Books, share: Share, now: float) -> list[Effect]:
 
     All that a later dial has overtaken. Where none has, the provider may be slow for all: then the oldest alone.
     """
-    hanging = [line for line in share.connecting.values() if _hangs_at(share, line) <= now]
-    wanted = share.owed() + len(hanging) + floor(books, share, now) > 0 or share.alone
-    if not hanging or not wanted:
+    hanging = [line for line, at in _hang_times(share) if at <= now]
+    if not hanging or not (share.owed() + len(hanging) + floor(books, share, now) > 0 or share.alone):
         return []
-    chosen = [line for line in hanging if line.dialled_at is not None and line.dialled_at < share.overtakes] or hanging[
-        :1
-    ]
     share.given_up, share.gave_up_at = share.given_up + 1, now
-    return [books.retire(line, "hanging") for line in chosen]
+    overtaken = [line for line in hanging if (line.dialled_at or now) < share.overtakes]
+    return [books.retire(line, "hanging") for line in overtaken or hanging[:1]]
 
 
-def _hangs_at(share: Share, line: Connection) -> float:
-    """When a dial is taken to hang; where one was given up just now, the next one's turn is later."""
-    if line.dialled_at is None:
-        return NEVER
-    soonest = line.dialled_at + share.patience_seconds
-    return soonest if line.dialled_at < share.overtakes else max(soonest, share.gave_up_at + share.patience_seconds)
+def _hang_times(share: Share) -> list[tuple[Connection, float]]:
+    """When each dial that has begun is taken to hang; where one was given up just now, the next one's turn is later.
+
+    The patience is the same for all, and worked out once: there may be very many.
+    """
+    patience, overtakes = share.patience_seconds, share.overtakes
+    turn = share.gave_up_at + patience
+    return [
+        (line, begun_at + patience if begun_at < overtakes else max(begun_at + patience, turn))
+        for line in share.connecting.values()
+        if (begun_at := line.dialled_at) is not None
+    ]
 
 
 def dial_times(books: Books, share: Share, now: float) -> list[float]:
     """When one of the conditions of the steps above may change by itself."""
     owed, wanted = share.owed(), share.owed() + floor(books, share, now)
-    hangs = [time for line in share.connecting.values() if (time := _hangs_at(share, line)) != NEVER]
-    if wanted <= 0 and not share.alone:
-        return hangs
-    times = [opens_at(books, share, waited_for=False)]
+    times = [min((at for _, at in _hang_times(share) if at > books.settled_at), default=NEVER)]
+    if wanted > 0 or share.alone:
+        times.append(opens_at(books, share, waited_for=False))
     if owed > 0 or share.alone:
         times.append(opens_at(books, share, waited_for=True))
         times.append(share.reserve_opens_at() or NEVER)
-    return hangs + [time for time in times if time != NEVER]
+    return [time for time in times if time != NEVER]
 
 
 def _is_rare(share: Share, now: float) -> bool:
