@@ -29,7 +29,7 @@ MINUTE = 60.0
 
 
 @cache
-def run(name: str, seed: int = 1) -> tuple[Scenario, Record, Figures]:
+def simulated(name: str, seed: int = 1) -> tuple[Scenario, Record, Figures]:
     scenario = shortened(BY_NAME[name], JUDGED_PARTS.get(name, JUDGED_PART))
     record = simulate(scenario, seed)
     return scenario, record, figures(scenario, record, seed)
@@ -37,7 +37,7 @@ def run(name: str, seed: int = 1) -> tuple[Scenario, Record, Figures]:
 
 def told(name: str) -> list[Figures]:
     """The figures of a story, by several courses of chance."""
-    return [run(name, seed)[2] for seed in SEEDS]
+    return [simulated(name, seed)[2] for seed in SEEDS]
 
 
 def trouble_of(name: str) -> Trouble:
@@ -58,7 +58,7 @@ def test_the_same_seed_takes_the_same_course() -> None:
 
 
 def test_a_burst_takes_the_warm_lines_and_the_rest_is_served_in_order() -> None:
-    _, record, found = run(BURST.name)
+    _, record, found = simulated(BURST.name)
     waiting, limits = 500 - 64, BURST.pools["default"]
     assert (found.callers.n, found.callers.hits, found.callers.waits) == (500, 64, waiting)
     assert record.overtaken == 0
@@ -79,7 +79,7 @@ def test_a_lasting_outage_is_dialled_at_the_breakers_pace() -> None:
 
 
 def test_the_table_has_a_cell_for_each_column() -> None:
-    head, _, row, *_ = table([run(BURST.name)[2]]).splitlines()
+    head, _, row, *_ = table([simulated(BURST.name)[2]]).splitlines()
     assert all(column in head for column in COLUMNS)
     assert row.split()[:6] == ["burst", "of", "500", "500", "12.80", "87.20"]
 
@@ -118,7 +118,7 @@ def test_a_dial_before_its_time_is_counted() -> None:
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", ["1 per s", "10 per s", "100 per s", "1000 per s"])
 def test_from_one_caller_a_second_on_nearly_all_are_hits_and_few_lines_wasted(name: str) -> None:
-    _, _, found = run(name)
+    _, _, found = simulated(name)
     assert found.callers.n >= 800
     assert found.callers.hit_ratio is not None
     assert found.callers.hit_ratio >= 0.99
@@ -128,7 +128,7 @@ def test_from_one_caller_a_second_on_nearly_all_are_hits_and_few_lines_wasted(na
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", [each.name for each in SCENARIOS])
 def test_no_limit_is_passed_and_nobody_is_overtaken(name: str) -> None:
-    scenario, record, found = run(name)
+    scenario, record, found = simulated(name)
     for pool, at_once in record.dials_at_once_max.items():
         if pool in scenario.pools:
             assert at_once <= scenario.pools[pool].dials_max
@@ -139,7 +139,7 @@ def test_no_limit_is_passed_and_nobody_is_overtaken(name: str) -> None:
 @pytest.mark.heavy
 @pytest.mark.parametrize(("name", "hits"), [("0.1 per min", 1.0), ("1 per min", 0.99), ("0.1 per s", 0.97)])
 def test_with_a_floor_of_two_rare_callers_find_a_line(name: str, hits: float) -> None:
-    assert (run(name)[2].callers.hit_ratio or 0.0) >= hits
+    assert (simulated(name)[2].callers.hit_ratio or 0.0) >= hits
 
 
 @pytest.mark.heavy
@@ -147,7 +147,7 @@ def test_a_floor_of_two_wastes_no_more_lines_than_age_out() -> None:
     limits = BY_NAME["0.1 per min"].pools["default"]
     shortest = limits.age_max_seconds * (1 - limits.age_jitter_ratio)
     for name in ("0.1 per min", "1 per min"):
-        assert run(name)[2].waste_per_hour <= limits.floor * 3600 / shortest
+        assert simulated(name)[2].waste_per_hour <= limits.floor * 3600 / shortest
 
 
 @pytest.mark.heavy
@@ -165,17 +165,19 @@ def test_without_callers_a_floor_of_zero_leaves_nothing() -> None:
 def test_while_the_key_is_refused_hardly_anything_is_dialled() -> None:
     trouble = trouble_of("key refused")
     for seed in SEEDS:
-        _, record, _ = run("key refused", seed)
+        _, record, _ = simulated("key refused", seed)
         # What began before the first refusal came back could not know.
         known_at = min(each for each in record.failed_at if each >= trouble.from_seconds)
-        assert within(record.dialled_at, known_at, trouble.until_seconds) <= 5
+        assert within(record.dialled_at, known_at, trouble.until_seconds) <= 3
+    totals = sorted(found.troubles[0].dials for found in told("key refused"))
+    assert totals[len(totals) // 2] <= 5
 
 
 @pytest.mark.heavy
 def test_lines_that_die_at_once_are_not_dialled_for_ever() -> None:
     trouble = trouble_of("flapping, no callers")
     for seed in SEEDS:
-        _, record, _ = run("flapping, no callers", seed)
+        _, record, _ = simulated("flapping, no callers", seed)
         during = [each for each in record.dialled_at if trouble.covers(each)]
         assert busiest(during, MINUTE) <= 30
 
@@ -189,14 +191,15 @@ def test_after_an_outage_callers_bring_the_floor_back(name: str) -> None:
 
 @pytest.mark.heavy
 def test_who_finds_a_ready_line_is_not_delayed_by_dials_that_hang() -> None:
-    hits = []
+    hits, refused = [], []
     for seed in SEEDS:
-        _, record, found = run("hanging", seed)
+        _, record, found = simulated("hanging", seed)
         assert all(each.waited_seconds == 0.0 for each in record.answers if each.result is Result.HIT)
         hits.append(found.callers.hit_ratio or 0.0)
-        assert found.callers.refused <= 0.10 * found.callers.n
-    # Measured: 0.82 (0.70 to 0.90) of the callers during the trouble and the two minutes after it.
+        refused.append(found.callers.refused / found.callers.n)
+    # Of the callers during the trouble and the two minutes after it. Measured with 20 seeds: 0.81 and 0.05.
     assert sum(hits) / len(hits) >= 0.72
+    assert sum(refused) / len(refused) <= 0.10
 
 
 @pytest.mark.heavy
@@ -208,7 +211,7 @@ def test_all_who_come_back_together_are_served() -> None:
 
 @pytest.mark.heavy
 def test_rare_templates_share_bare_lines() -> None:
-    _, _, found = run("bare lines")
+    _, _, found = simulated("bare lines")
     assert (found.kinds["rare"].hit_ratio or 0.0) >= 0.95
     assert (found.kinds["busy"].hit_ratio or 0.0) >= 0.99
     # Without bare lines each of the twenty would keep two.
@@ -217,7 +220,7 @@ def test_rare_templates_share_bare_lines() -> None:
 
 @pytest.mark.heavy
 def test_over_a_day_nearly_all_are_hits() -> None:
-    _, _, found = run("day")
+    _, _, found = simulated("day")
     assert (found.callers.hit_ratio or 0.0) >= 0.99
     assert found.waste_ratio <= 0.05
 

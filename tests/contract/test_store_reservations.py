@@ -16,7 +16,7 @@ from gateway.store.redis_store import RedisStore
 from gateway.store.reservations import PAGE, RedisReservations
 from gateway.store.sealing_keys import SealingKeys
 from tests.support.tools import tool, where
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, takes_calls
 
 REDIS = where("redis-server")
 
@@ -28,7 +28,7 @@ async def redis_server(folder: Path) -> AsyncIterator[str]:
     arguments = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
     process = await asyncio.create_subprocess_exec(REDIS, *arguments, stdout=asyncio.subprocess.DEVNULL)
     try:
-        await eventually(socket.exists, "redis-server listens")
+        await eventually(lambda: takes_calls(socket), "redis-server listens")
         yield f"unix://{socket}"
     finally:
         process.kill()

@@ -20,7 +20,7 @@ from gateway.store.scripts import SLOTS
 from gateway.store.slots_call import Denied, Granted, Report, SlotsCall, Statement, parse
 from tests.support.slots import LEASED, SPARE, WARM
 from tests.support.tools import tool, where
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, takes_calls
 
 REDIS = where("redis-server")
 OPTIONS = SlotsOptions()
@@ -34,7 +34,7 @@ async def redis_server(folder: Path) -> AsyncIterator[str]:
     arguments = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
     process = await asyncio.create_subprocess_exec(REDIS, *arguments, stdout=asyncio.subprocess.DEVNULL)
     try:
-        await eventually(socket.exists, "redis-server listens")
+        await eventually(lambda: takes_calls(socket), "redis-server listens")
         yield f"unix://{socket}"
     finally:
         process.kill()
@@ -206,14 +206,26 @@ async def test_each_want_calls_another_line_back(raw: Redis) -> None:
     assert (await b.hears()).recalled == 3
 
 
-async def test_where_nobody_else_is_warm_nothing_is_wanted(raw: Redis) -> None:
+async def test_where_nobody_is_warm_nothing_is_wanted(raw: Redis) -> None:
+    a, b = pair(raw, 7)
+    await window_passed_after(raw, a)
+    await b.asks(*[LEASED] * 4)
+    await a.asks(*[LEASED] * 3)
+    report = await a.say(LEASED, SPARE)
+    assert report is not None
+    assert report.verdicts == (Denied(Reason.POOL_EXHAUSTED), Denied(Reason.POOL_EXHAUSTED))
+
+
+async def test_a_caller_s_want_calls_back_a_warm_line_of_its_own_gateway_too(raw: Redis) -> None:
+    """Another template's lines may stand ready there."""
     a, b = pair(raw, 7)
     await window_passed_after(raw, a)
     await b.asks(*[LEASED] * 4)
     await a.asks(*[WARM] * 3)
     report = await a.say(LEASED, SPARE)
     assert report is not None
-    assert report.verdicts == (Denied(Reason.POOL_EXHAUSTED), Denied(Reason.POOL_EXHAUSTED))
+    assert report.verdicts == (Denied(Reason.POOL_EXHAUSTED, wanted=True), Denied(Reason.POOL_EXHAUSTED))
+    assert report.recalled == 1
 
 
 async def test_a_want_ends_by_its_age(raw: Redis) -> None:

@@ -1,8 +1,10 @@
 """Waiting for what has no event, within bounds."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 SECONDS = 10.0
 _PAUSE_SECONDS = 0.005
@@ -22,3 +24,9 @@ def eventually_sync(holds: Callable[[], object], what: str, seconds: float = SEC
     while not holds():
         assert time.monotonic() < ends_at, f"not within {seconds} s: {what}"
         time.sleep(_PAUSE_SECONDS)
+
+
+def takes_calls(path: Path) -> bool:
+    """Whether somebody listens at a Unix socket: its file is there a moment before that."""
+    with socket.socket(socket.AF_UNIX) as end:
+        return end.connect_ex(str(path)) == 0
