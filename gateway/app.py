@@ -17,7 +17,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.events import Durability
 from gateway.core.ids import LeaseId
 from gateway.core.pool import PoolCore
-from gateway.core.pool_limits import PoolStats
+from gateway.core.pool_limits import PoolStats, together
 from gateway.core.share import BARE
 from gateway.rpc.parts import ServiceParts
 from gateway.rpc.responses import encode
@@ -131,9 +131,10 @@ class Gateway:
         """Make one group of lines for each line class, with a pool for each template that uses it."""
         dialer = RealtimeDialer(self._accounts, DialOptions(user_agent=f"trunkline/{__version__}"))
         observer = PoolMetrics(self._metrics)
-        classes = dict.fromkeys(template.line_class for template in self._templates.values())
-        for line_class in classes:
-            mine = {name: each for name, each in self._templates.items() if each.line_class == line_class}
+        served = parts.by_tenant(self._settings, self._templates.values())
+        for line_class in dict.fromkeys(template.line_class for _, template in served):
+            mine = {each.name: each for _, each in served if each.line_class == line_class}
+            tenant = next(tenant for tenant, each in served if each.line_class == line_class)
             shares = {
                 name: (each.version, parts.pool_limits(self._settings.pools.get(name, PoolSettings())))
                 for name, each in mine.items()
@@ -141,11 +142,11 @@ class Gateway:
             breaker = self._breakers.setdefault((line_class.target, line_class.account), Breaker(BreakerOptions()))
             core = PoolCore(shares, breaker, Random(), _lease_ids())  # noqa: S311 jitter, not a secret
             group = TrunkGroup(line_class, mine, core, dialer, slots, observer)
-            pools = {name: WarmPool(each, group, observer) for name, each in mine.items()}
-            group.on_revoke = lambda lease_id, pools=pools: _revoke(pools.values(), lease_id)  # type: ignore[misc]
+            pools = [WarmPool(each, group, observer, tenant) for each in mine.values()]
+            group.on_revoke = lambda lease_id, pools=pools: _revoke(pools, lease_id)  # type: ignore[misc]
             group.on_change = lambda group=group: self._look_again(group)  # type: ignore[misc]
             self._groups.append(group)
-            self.pools.update(pools)
+            self.pools.update({f"{pool.name}\0{tenant}" if tenant else pool.name: pool for pool in pools})
         slots.on_recall = self._give_back
         slots.on_fenced = self._fence
 
@@ -218,9 +219,10 @@ class Gateway:
         self._metrics.watch_sessions(directory.states)
 
     def stats(self) -> dict[str, PoolStats]:
-        """Take a snapshot of every pool."""
-        bare = {group.bare_name: group.stats(BARE) for group in self._groups if group.core.has_bare}
-        return {name: pool.stats() for name, pool in self.pools.items()} | bare
+        """Take a snapshot of every pool; tenants with lines of their own are added up."""
+        found = [(pool.name, pool.stats()) for pool in self.pools.values()]
+        found += [(group.bare_name, group.stats(BARE)) for group in self._groups if group.core.has_bare]
+        return {name: together([each for key, each in found if key == name]) for name, _ in found}
 
     async def _keep_health(
         self, health: Health, store: RedisStore, slots: RedisSlots, server: GrpcServer, directory: Directory

@@ -1,5 +1,6 @@
 """The bounds of a pool, and what it looks like at one moment: values only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.core.backoff import BackoffOptions
@@ -56,3 +57,27 @@ class PoolStats:
     def total(self) -> int:
         """All lines, in any state."""
         return self.dialling + self.ready + self.leased + self.draining
+
+
+def together(each: Sequence[PoolStats]) -> PoolStats:
+    """Add up the shares that one template has in several line classes; there must be one at least."""
+    failures = [stats.last_failure for stats in each if stats.last_failure is not None]
+    blocks = [stats.blocked_by for stats in each if stats.blocked_by is not None]
+    return PoolStats(
+        dialling=sum(stats.dialling for stats in each),
+        ready=sum(stats.ready for stats in each),
+        leased=sum(stats.leased for stats in each),
+        draining=sum(stats.draining for stats in each),
+        waiting=sum(stats.waiting for stats in each),
+        oldest_wait_seconds=max(stats.oldest_wait_seconds for stats in each),
+        floor=sum(stats.floor for stats in each),
+        ceiling=sum(stats.ceiling for stats in each),
+        draining_pool=all(stats.draining_pool for stats in each),
+        last_failure=next(iter(failures), None),
+        reserved=sum(stats.reserved for stats in each),
+        paused=all(stats.paused for stats in each),
+        blocked_by=next(iter(blocks), None),
+        breaker_open=any(stats.breaker_open for stats in each),
+        key_refused=any(stats.key_refused for stats in each),
+        retry_after_seconds=max(stats.retry_after_seconds for stats in each),
+    )

@@ -26,6 +26,8 @@ class LineClass:
     account: str
     key_version: str
     safety: str = "none"
+    # What every line of the class carries for its tenant; empty = nothing.
+    safety_identifier: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,11 +30,7 @@ class AdminService:
     ) -> admin_pb2.ListPoolsResponse:
         """Show every pool."""
         del context
-        pools = [
-            views.pool(self._parts.pools[name], self._parts.gateway)
-            for name in sorted(self._parts.pools)
-            if request.pool in ("", name)
-        ]
+        pools = [views.pool(pool, self._parts.gateway) for pool in self._parts.named(request.pool)]
         return admin_pb2.ListPoolsResponse(pools=pools)
 
     async def ListLeases(  # noqa: N802
@@ -42,8 +38,7 @@ class AdminService:
     ) -> admin_pb2.ListLeasesResponse:
         """Show every lease and reservation."""
         del context
-        chosen = [pool for name, pool in sorted(self._parts.pools.items()) if request.pool in ("", name)]
-        leases = [each for pool in chosen for each in views.leases(pool, self._parts.gateway)]
+        leases = [each for pool in self._parts.named(request.pool) for each in views.leases(pool, self._parts.gateway)]
         leases.sort(key=lambda each: -each.held_ms)
         return admin_pb2.ListLeasesResponse(leases=leases)
 
@@ -76,40 +71,43 @@ class AdminService:
         self, request: admin_pb2.PausePoolRequest, context: _Context
     ) -> admin_pb2.PausePoolResponse:
         """Refuse new callers of a pool."""
-        pool = await self._pool(request.pool, context)
-        pool.pause()
-        return admin_pb2.PausePoolResponse(pool=views.pool(pool, self._parts.gateway))
+        pools = await self._pools(request.pool, context)
+        for pool in pools:
+            pool.pause()
+        return admin_pb2.PausePoolResponse(pool=views.pool(pools[0], self._parts.gateway))
 
     async def UnpausePool(  # noqa: N802
         self, request: admin_pb2.UnpausePoolRequest, context: _Context
     ) -> admin_pb2.UnpausePoolResponse:
         """End a pause or a drain."""
-        pool = await self._pool(request.pool, context)
-        pool.unpause()
-        return admin_pb2.UnpausePoolResponse(pool=views.pool(pool, self._parts.gateway))
+        pools = await self._pools(request.pool, context)
+        for pool in pools:
+            pool.unpause()
+        return admin_pb2.UnpausePoolResponse(pool=views.pool(pools[0], self._parts.gateway))
 
     async def DrainPool(  # noqa: N802
         self, request: admin_pb2.DrainPoolRequest, context: _Context
     ) -> admin_pb2.DrainPoolResponse:
         """Close a pool's idle lines and refuse new callers."""
-        pool = await self._pool(request.pool, context)
-        pool.drain()
-        return admin_pb2.DrainPoolResponse(pool=views.pool(pool, self._parts.gateway))
+        pools = await self._pools(request.pool, context)
+        for pool in pools:
+            pool.drain()
+        return admin_pb2.DrainPoolResponse(pool=views.pool(pools[0], self._parts.gateway))
 
     async def RetireLines(  # noqa: N802
         self, request: admin_pb2.RetireLinesRequest, context: _Context
     ) -> admin_pb2.RetireLinesResponse:
         """Replace idle lines that an older template has configured."""
-        pools = [await self._pool(request.pool, context)] if request.pool else list(self._parts.pools.values())
+        pools = await self._pools(request.pool, context) if request.pool else self._parts.named("")
         current = {pool.template.version for pool in pools}
         if request.below_version and request.below_version not in current:
             text = f"no template has version {request.below_version!r} now"
             await abort(context, CallerError(Reason.INVALID_FRAME, text))
         return admin_pb2.RetireLinesResponse(retired=sum(pool.retire_others() for pool in pools))
 
-    async def _pool(self, name: str, context: _Context) -> WarmPool:
-        pool = self._parts.pools.get(name)
-        if pool is None:
-            known = ", ".join(sorted(self._parts.pools))
+    async def _pools(self, name: str, context: _Context) -> list[WarmPool]:
+        pools = [pool for pool in self._parts.named(name) if name]
+        if not pools:
+            known = ", ".join(sorted({pool.name for pool in self._parts.pools.values()}))
             await abort(context, CallerError(Reason.UNKNOWN_TEMPLATE, f"no pool {name!r}; there are: {known}"))
-        return pool
+        return pools

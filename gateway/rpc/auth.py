@@ -73,10 +73,12 @@ class StaticTokens:
 class InsecureDev:
     """Lets everybody in, as one developer. The settings allow it on loopback only."""
 
+    TENANT: Final = "dev"
+
     def authenticate(self, metadata: Mapping[str, str]) -> Principal | None:
         """Return the developer."""
         del metadata
-        return Principal("dev", "dev", frozenset(Right))
+        return Principal(self.TENANT, "dev", frozenset(Right))
 
 
 Authenticator = StaticTokens | InsecureDev

@@ -15,6 +15,8 @@ from gateway.rpc.parts import ServiceParts
 from gateway.rpc.responses import line_source
 from gateway.rpc.status import abort
 from gateway.runtime.lease import Holder, Wish
+from gateway.runtime.opening import DEFAULT_TEMPLATE
+from gateway.runtime.pool import find_pool
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 KEY_MAX_BYTES: Final = 64
@@ -56,11 +58,7 @@ class LeaseService:
         if (refusal := parts.directory.refusal()) is not None:
             raise refusal
         _check(request)
-        name = request.template or "default"
-        pool = parts.pools.get(name)
-        if pool is None:
-            known = ", ".join(sorted(parts.pools))
-            raise CallerError(Reason.UNKNOWN_TEMPLATE, f"no template {name!r}; there are: {known}")
+        pool = find_pool(parts.pools.values(), request.template or DEFAULT_TEMPLATE, principal.tenant)
         wait_ms = min(request.wait_max_ms or pool.limits.wait_max_ms, pool.limits.wait_max_ms)
         left = context.time_remaining()
         wish = Wish(

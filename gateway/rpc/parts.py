@@ -26,4 +26,10 @@ class ServiceParts:
 
     def templates(self) -> list[Template]:
         """Every template, by name."""
-        return [self.pools[name].template for name in sorted(self.pools)]
+        named = {pool.name: pool.template for pool in self.pools.values()}
+        return [named[name] for name in sorted(named)]
+
+    def named(self, name: str) -> list[WarmPool]:
+        """The pools of a template, one for each tenant where they have lines of their own; empty = of all templates."""
+        found = [pool for pool in self.pools.values() if name in ("", pool.name)]
+        return sorted(found, key=lambda pool: (pool.name, pool.tenant))

@@ -18,7 +18,7 @@ def pool(source: WarmPool, gateway: str) -> admin_pb2.Pool:
         name=template.name,
         gateway=gateway,
         template_version=template.version,
-        line_class=f"{line.target} {line.model} {line.account}",
+        line_class=f"{line.target} {line.model} {line.account}" + (f" for {source.tenant}" if source.tenant else ""),
         dialling=stats.dialling,
         warm=stats.ready,
         leased=stats.leased,

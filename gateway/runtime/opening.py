@@ -9,7 +9,7 @@ from gateway.core import events as out
 from gateway.core.errors import CallerError, Reason
 from gateway.core.ids import LeaseId
 from gateway.core.template import configuration
-from gateway.runtime.pool import WarmPool
+from gateway.runtime.pool import WarmPool, find_pool
 from gateway.runtime.ports import CallerGoneError, CallerStream
 from gateway.runtime.reservations import Redeemed
 from gateway.runtime.session_options import SessionParts
@@ -58,7 +58,8 @@ async def prepare(request: out.OpenRequest, stream: CallerStream, parts: Session
     redeemed = Redeemed("", None, foreign=False)
     if request.lease_token:
         redeemed = parts.reservations.look(request.lease_token, stream.principal)
-    pool = _pool(request.template or redeemed.pool or DEFAULT_TEMPLATE, parts)
+    name = request.template or redeemed.pool or DEFAULT_TEMPLATE
+    pool = find_pool(parts.pools.values(), name, stream.principal.tenant)
     if redeemed.pool not in ("", pool.name):
         text = f"the reservation is for template {redeemed.pool}, not for {pool.name}"
         raise CallerError(Reason.INVALID_FRAME, text)
@@ -71,14 +72,6 @@ async def prepare(request: out.OpenRequest, stream: CallerStream, parts: Session
     if request.lease_token:  # last, so that a refusal burns nothing
         await parts.reservations.redeem(request.lease_token, stream.principal)
     return Opening(request, pool, session, redeemed.lease_id, redeemed.foreign)
-
-
-def _pool(name: str, parts: SessionParts) -> WarmPool:
-    pool = parts.pools.get(name)
-    if pool is None:
-        known = ", ".join(sorted(parts.pools))
-        raise CallerError(Reason.UNKNOWN_TEMPLATE, f"no template {name!r}; there are: {known}")
-    return pool
 
 
 async def _unless_done(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Final, NoReturn, TypeVar
@@ -50,12 +50,23 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
-class WarmPool:
-    """Warm lines for one template."""
+def find_pool(pools: Iterable["WarmPool"], name: str, tenant: str) -> "WarmPool":
+    """Return the pool that serves a tenant's calls for a template. Raises `CallerError` UNKNOWN_TEMPLATE."""
+    named = {pool.tenant: pool for pool in pools if pool.name == name}
+    pool = named.get(tenant) or named.get("")
+    if pool is None:
+        known = ", ".join(sorted({pool.name for pool in pools}))
+        raise CallerError(Reason.UNKNOWN_TEMPLATE, f"no template {name!r}; there are: {known}")
+    return pool
 
-    def __init__(self, template: Template, group: TrunkGroup, observer: PoolObserver) -> None:
-        """Use the lines of a group."""
+
+class WarmPool:
+    """Warm lines for one template, and for one tenant where the account wants its tenants named."""
+
+    def __init__(self, template: Template, group: TrunkGroup, observer: PoolObserver, tenant: str = "") -> None:
+        """Use the lines of a group. An empty tenant = they are for everybody."""
         self.template = template
+        self.tenant = tenant
         self._group = group
         self._core = group.core
         self._observer = observer

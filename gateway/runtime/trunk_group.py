@@ -203,7 +203,8 @@ class TrunkGroup:
         times = DialTimes()
         template = self.templates.get(dial.pool)
         session = {**template.session, "type": self.line_class.session_type} if template else None
-        identifier = self._safety_identifiers.get(dial.dialled_for, "") if dial.dialled_for else ""
+        end_user = self._safety_identifiers.get(dial.dialled_for, "") if dial.dialled_for else ""
+        identifier = end_user or self.line_class.safety_identifier
         try:
             upstream = await self._dialer.dial(self.line_class, session, times, identifier)
         except DialError as error:

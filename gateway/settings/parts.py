@@ -1,6 +1,8 @@
 """From settings to the parts that they describe. Reads every secret that is named; starts nothing."""
 
 import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,6 +20,8 @@ from gateway.upstream.account import Account, ApiKey
 
 # Works with a simulator on loopback, and opens nothing anywhere else.
 _SIMULATOR_KEY: Final = "simulator"
+# 128 bits: no two tenants share one by chance.
+IDENTIFIER_DIGITS: Final = 32
 
 
 def authenticator(settings: Settings, *, insecure_dev: bool) -> Authenticator:
@@ -107,6 +111,28 @@ def templates(settings: Settings) -> dict[str, Template]:
         )
         made[name] = Template(name, line, chosen.session, chosen.recovery.user_turns, chosen.durability)
     return made
+
+
+def by_tenant(settings: Settings, made: Iterable[Template]) -> list[tuple[str, Template]]:
+    """Return each template with the tenant whose lines it makes; empty = everybody's.
+
+    Where an account wants its tenants named, each tenant has lines of its own.
+    """
+    tenants = sorted({caller.tenant for caller in settings.callers}) or [InsecureDev.TENANT]
+    found: list[tuple[str, Template]] = []
+    for template in made:
+        if template.line_class.safety != "tenant":
+            found.append(("", template))
+            continue
+        for tenant in tenants:
+            line = replace(template.line_class, safety_identifier=tenant_identifier(tenant))
+            found.append((tenant, replace(template, line_class=line)))
+    return found
+
+
+def tenant_identifier(tenant: str) -> str:
+    """Return what the provider may know of a tenant: always the same, at every gateway, and not its name."""
+    return hashlib.sha256(b"trunkline tenant\0" + tenant.encode()).hexdigest()[:IDENTIFIER_DIGITS]
 
 
 def _model(chosen: TemplateSettings) -> str:

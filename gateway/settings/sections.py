@@ -132,7 +132,7 @@ class AccountSettings(_Section):
     dials_per_second: float = Field(5, gt=0, description="how often lines may be opened, by all gateways together")
     dials_burst: int = Field(10, ge=1, description="and how many at once after a quiet time")
     safety: Literal["none", "tenant", "end_user"] = Field(
-        "none", description="which safety identifier a line carries; tenant is not served yet"
+        "none", description="which safety identifier a line carries: none, its tenant's, or its end user's"
     )
 
 

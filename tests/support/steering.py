@@ -26,6 +26,9 @@ class Operator:
         shown: admin.Pool = found
         return shown
 
+    async def pools(self) -> list[admin.Pool]:
+        return list((await self._stub.ListPools(admin.ListPoolsRequest(), **self._how)).pools)
+
     async def leases(self) -> list[admin.Lease]:
         return list((await self._stub.ListLeases(admin.ListLeasesRequest(), **self._how)).leases)
 
