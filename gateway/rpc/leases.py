@@ -16,7 +16,7 @@ from gateway.rpc.responses import line_source
 from gateway.rpc.status import abort
 from gateway.runtime.lease import Holder, Wish
 from gateway.runtime.opening import DEFAULT_TEMPLATE
-from gateway.runtime.pool import find_pool
+from gateway.runtime.pools import find_pool
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 KEY_MAX_BYTES: Final = 64

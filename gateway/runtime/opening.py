@@ -9,7 +9,8 @@ from gateway.core import events as out
 from gateway.core.errors import CallerError, Reason
 from gateway.core.ids import LeaseId
 from gateway.core.template import configuration
-from gateway.runtime.pool import WarmPool, find_pool
+from gateway.runtime.pool import WarmPool
+from gateway.runtime.pools import find_pool
 from gateway.runtime.ports import CallerGoneError, CallerStream
 from gateway.runtime.reservations import Redeemed
 from gateway.runtime.session_options import SessionParts

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Final, NoReturn, TypeVar
@@ -50,16 +50,6 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
-def find_pool(pools: Iterable["WarmPool"], name: str, tenant: str) -> "WarmPool":
-    """Return the pool that serves a tenant's calls for a template. Raises `CallerError` UNKNOWN_TEMPLATE."""
-    named = {pool.tenant: pool for pool in pools if pool.name == name}
-    pool = named.get(tenant) or named.get("")
-    if pool is None:
-        known = ", ".join(sorted({pool.name for pool in pools}))
-        raise CallerError(Reason.UNKNOWN_TEMPLATE, f"no template {name!r}; there are: {known}")
-    return pool
-
-
 class WarmPool:
     """Warm lines for one template, and for one tenant where the account wants its tenants named."""
 
@@ -70,7 +60,7 @@ class WarmPool:
         self._group = group
         self._core = group.core
         self._observer = observer
-        self._now = group.now
+        self._now, self._perform = group.now, group.perform
         self._places: dict[WaiterId, int] = {}
         self._places_at = 0.0
         # The leases that are held, and who reserves, for operators.
@@ -289,9 +279,6 @@ class WarmPool:
     def _acquired(self, result: str, waited_seconds: float) -> None:
         self.acquires[result] += 1
         self._observer.acquired(self.name, result, waited_seconds)
-
-    def _perform(self, effects: list[Effect]) -> None:
-        self._group.perform(effects)
 
     def _refuse(self, reject: Reject) -> NoReturn:
         stats, reason = self.stats(), reject.reason

@@ -137,7 +137,7 @@ class TrunkGroup:
         self._arm()
 
     def tick(self) -> None:
-        """Let the core settle because time has passed, or because something it depends on has changed."""
+        """Let the core settle because time has passed, or something it depends on has changed."""
         self.perform(self.core.tick(self.now()))
 
     @staticmethod
@@ -171,8 +171,7 @@ class TrunkGroup:
     # Dials.
 
     def _begin_dial(self, dial: Dial) -> None:
-        task = self._tasks.spawn(self._dial(dial), "dial")
-        self._dials[dial.connection_id] = task
+        task = self._dials[dial.connection_id] = self._tasks.spawn(self._dial(dial), "dial")
         task.add_done_callback(lambda _task: self._dials.pop(dial.connection_id, None))
 
     async def _dial(self, dial: Dial) -> None:
@@ -203,8 +202,8 @@ class TrunkGroup:
         times = DialTimes()
         template = self.templates.get(dial.pool)
         session = {**template.session, "type": self.line_class.session_type} if template else None
-        end_user = self._safety_identifiers.get(dial.dialled_for, "") if dial.dialled_for else ""
-        identifier = end_user or self.line_class.safety_identifier
+        of_class = self.line_class.safety_identifier
+        identifier = self._safety_identifiers.get(dial.dialled_for, of_class) if dial.dialled_for else of_class
         try:
             upstream = await self._dialer.dial(self.line_class, session, times, identifier)
         except DialError as error:
