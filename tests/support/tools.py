@@ -17,7 +17,10 @@ import pytest
 PACKAGES: Final[Mapping[str, str]] = {
     "git": "git",
     "make": "make",
+    "promtool": "prometheus",
+    "redis-sentinel": "redis-sentinel",
     "redis-server": "redis-server",
+    "tmux": "tmux",
 }
 
 
