@@ -155,3 +155,12 @@ class UpstreamClosedError(UpstreamError):
 
 class StoreError(GatewayError):
     """Session state could not be read or written."""
+
+
+class LogGapError(StoreError):
+    """The store has lost what it had of a session, or the end of it: what follows does not fit."""
+
+    def __init__(self, ends_at: int) -> None:
+        """Say with which number what is left of the log ends; 0 = nothing is left."""
+        super().__init__(Reason.STORE_UNAVAILABLE, f"the stored log ends at {ends_at}, not before this append")
+        self.ends_at = ends_at

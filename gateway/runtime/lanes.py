@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from gateway.core.errors import Reason, StoreError
+from gateway.core.errors import LogGapError, Reason, StoreError
 from gateway.core.events import (
     Closed,
     ControlEvent,
@@ -36,6 +36,12 @@ class LaneOptions:
     hold_ms: int = 250
     backlog_max_bytes: int = 1 << 20
     backlog_max_entries: int = 1024
+    # One append: small enough not to hold up other sessions'.
+    append_max_bytes: int = 1 << 18
+    # What is stored is kept in memory up to here, for a server that loses it.
+    kept_max_bytes: int = 1 << 18
+    # Before what could not be stored is tried again, if no event comes sooner.
+    retry_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,12 @@ class Lanes:
         self._seq = 0
         self._held: deque[_Held] = deque()
         self._backlog: list[LogEntry] = []
+        # What is stored, newest last.
+        self._kept: deque[LogEntry] = deque()
+        self._kept_bytes = 0
+        # The store has lost what it had: where its log ends; what follows is stored anew.
+        self._gap_after: int | None = None
+        self._retry: asyncio.TimerHandle | None = None
         # The append under way and the last number in it: the hold bounds events, not the store.
         self._append: tuple[asyncio.Future[None], int] | None = None
         # Once a number is lost, no later one can be stored: the rest of the session goes without.
@@ -107,6 +119,12 @@ class Lanes:
             self._outbox.put(outgoing, len(payload))
         self._stirred.set()
 
+    def promise(self, durability: Durability) -> None:
+        """Tell the caller that what is stored outlives more, or less, than before."""
+        if self._stores:
+            cause = "store_lost" if durability is Durability.NONE else "store_back"
+            self.control(StateChanged(SessionState.ACTIVE, durability, cause))
+
     async def settled(self) -> None:
         """Return when nothing is held; the caller bounds the wait."""
         await self._idle.wait()
@@ -127,6 +145,8 @@ class Lanes:
         finally:
             if self._append is not None:
                 self._append[0].cancel()
+            if self._retry is not None:
+                self._retry.cancel()
 
     async def _store_backlog(self) -> None:
         """Have the backlog stored, waiting for it no longer than an event may be held."""
@@ -144,24 +164,72 @@ class Lanes:
             self._bound_backlog()
 
     def _begin_append(self) -> tuple[asyncio.Future[None], int]:
-        entries = tuple(self._backlog)
-        storing = asyncio.ensure_future(self._store.append(self._key, self._epoch, entries))
-        return storing, entries[-1].seq
+        entries: list[LogEntry] = []
+        size_bytes = 0
+        for entry in self._backlog:
+            size_bytes += len(entry.payload)
+            if entries and size_bytes > self._options.append_max_bytes:
+                break
+            entries.append(entry)
+        work = self._store.append(self._key, self._epoch, entries, anew=self._gap_after is not None)
+        return asyncio.ensure_future(work), entries[-1].seq
 
     def _take_answer(self, storing: asyncio.Future[None], to_seq: int) -> None:
-        """Release what an append covered. What could not be stored is tried again with the next event."""
+        """Release what an append covered. What could not be stored is tried again."""
         try:
             storing.result()
+        except LogGapError as gap:
+            if self._gap_after is None:
+                self._begin_anew(gap.ends_at)
+                self._stirred.set()
+                return
+            self._not_stored(to_seq)
         except StoreError as error:
             if error.reason is Reason.SUPERSEDED:
                 raise
-            self._release(self._now(), to_seq, durable=False)
-            self._bound_backlog()
-            return
-        self._backlog = [entry for entry in self._backlog if entry.seq > to_seq]
+            self._not_stored(to_seq)
+        else:
+            self._is_stored(to_seq)
+
+    def _not_stored(self, to_seq: int) -> None:
+        self._release(self._now(), to_seq, durable=False)
+        self._bound_backlog()
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = asyncio.get_running_loop().call_later(self._options.retry_seconds, self._stirred.set)
+
+    def _is_stored(self, to_seq: int) -> None:
+        gap_after, self._gap_after = self._gap_after, None
+        first = self._backlog[0].seq
+        while self._backlog and self._backlog[0].seq <= to_seq:
+            self._keep(self._backlog.pop(0))
         self._release(self._now(), to_seq, durable=True)
         if self._backlog:
             self._stirred.set()
+        if gap_after is not None:
+            self._tell_gap(gap_after, first)
+
+    # A store that has lost what it had.
+
+    def _keep(self, entry: LogEntry) -> None:
+        self._kept.append(entry)
+        self._kept_bytes += len(entry.payload)
+        while self._kept_bytes > self._options.kept_max_bytes:
+            self._kept_bytes -= len(self._kept.popleft().payload)
+
+    def _begin_anew(self, ends_at: int) -> None:
+        """Put what the store has lost, as far as it is kept here, before what is to be stored."""
+        self._gap_after = ends_at
+        self._backlog[:0] = [entry for entry in self._kept if entry.seq > ends_at]
+        self._kept.clear()
+        self._kept_bytes = 0
+
+    def _tell_gap(self, ends_at: int, first: int) -> None:
+        """Name what is lost for good, if anything is."""
+        _log.warning("record_stored_again", session_id=self._key.session_id, seq=ends_at, count=first - 1 - ends_at)
+        if first > ends_at + 1:
+            lost = StateChanged(SessionState.ACTIVE, self._store.durability, "store_gap", ends_at + 1, first - 1)
+            self.control(lost)
 
     def _release(self, now: float, to_seq: int, *, durable: bool) -> None:
         """Send the held events up to a number, and those that are due."""

@@ -3,7 +3,8 @@
 --
 -- KEYS  1 meta (hash)   2 log (stream, ids seq-epoch)
 -- ARGV  1 epoch   2 number of the first entry   3 life of both keys, ms
---       4 entries kept at most   5 bytes kept at most   then for each entry: cseq, blob
+--       4 entries kept at most   5 bytes kept at most   6 anew: 1 = the log may begin, or go on, with a gap
+--       then for each entry: cseq, blob
 --
 -- Returns, in this order of judgement; nothing but OK writes entries, and OK writes all of them:
 --   FENCED    epoch                 a newer owner wrote: stop
@@ -15,11 +16,13 @@
 -- `since` is the first number written under the stored epoch. One epoch has one owner, so a number
 -- between `since` and the end of the log was written by this very owner: a retry, not stored twice.
 -- With no entries it keeps the record alive. Oldest entries make room for new ones.
+-- `anew` is how an owner stores again what a server has lost: after a flush, or a fail-over without WAIT.
 
 local meta, log = KEYS[1], KEYS[2]
 local epoch, first, life_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local entries_max, bytes_max = tonumber(ARGV[4]), tonumber(ARGV[5])
-local ENTRIES_AT = 6
+local anew = ARGV[6] == '1'
+local ENTRIES_AT = 7
 local count = (#ARGV - ENTRIES_AT + 1) / 2
 
 local function text(number)
@@ -85,6 +88,15 @@ end
 
 if count == 0 then
   return answer('OK', text(seq))
+end
+
+if anew and half_is_gone then
+  redis.call('UNLINK', log)
+  seq, bytes, half_is_gone = 0, 0, false
+end
+if anew and seq < first - 1 then
+  seq, since = first - 1, first
+  redis.call('HSET', meta, 'epoch', text(epoch), 'since', text(since))
 end
 
 -- How many of the batch carry a number that the log has reached.

@@ -6,7 +6,7 @@ from typing import Final
 from gateway.store.link import Command, Reply
 from gateway.store.options import RedisOptions
 
-POLICY: Final[Command] = ("CONFIG", "GET", "maxmemory-policy")
+POLICY: Final[Command] = ("INFO", "memory")
 REPLICATION: Final[Command] = ("INFO", "replication")
 PERSISTENCE: Final[Command] = ("INFO", "persistence")
 WHO: Final[Command] = ("ACL", "WHOAMI")
@@ -29,7 +29,7 @@ def warnings(answers: Mapping[Command, Reply], options: RedisOptions) -> list[st
 
 
 def _policy(answer: Reply) -> str:
-    policy = bytes(answer[1]).decode() if answer else "noeviction"
+    policy = _info(answer).get("maxmemory_policy", "noeviction")
     if policy == "noeviction":
         return ""
     return f"maxmemory-policy is {policy}: Redis may drop a live session; set noeviction"

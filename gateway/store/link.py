@@ -1,4 +1,4 @@
-"""One connection to Redis, for one task. The only file that touches redis-py.
+"""One connection to a Redis server, for one task. The only file that touches redis-py.
 
 No foreign exception leaves it: what ends the connection becomes `LinkError`, what the server
 refuses becomes a `Refused` in the answer's place. After anything but a complete set of answers,
@@ -10,21 +10,25 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
 from redis.exceptions import (
+    AskError,
     AuthorizationError,
     ClusterDownError,
     MasterDownError,
+    MovedError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
+from gateway.store.address import Place
 from gateway.store.options import RedisOptions
 
 Command = tuple[str | bytes | int, ...]
@@ -43,6 +47,10 @@ class Refusal(Enum):
     # Not this command alone: the server takes none of its kind now.
     UNUSABLE = auto()
     COMMAND = auto()
+    # Ask another server of the Cluster: from now on, or this once; or the same one a little later.
+    MOVED = auto()
+    ASK = auto()
+    LATER = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,8 @@ class Refused:
 
     refusal: Refusal
     text: str
+    # Where else to ask.
+    place: Place | None = None
 
 
 _UNUSABLE: Final = (
@@ -65,18 +75,36 @@ _UNUSABLE: Final = (
 _UNUSABLE_CODES: Final = ("BUSY ", "MISCONF ", "NOREPLICAS ")
 
 
-class Link:
-    """The connection. Not to be shared: one task calls, one call at a time."""
+class Link(Protocol):
+    """The way to Redis, for one task: one call at a time."""
 
-    def __init__(self, options: RedisOptions) -> None:
-        """Connect later, in `open`."""
+    async def open(self) -> None:
+        """Connect and authenticate, in place of any earlier connection. Raises `LinkError`."""
+
+    async def exchange(self, commands: Sequence[Command], ends_at: float) -> list[Reply]:
+        """Send `commands`; return their answers in order, by the loop time `ends_at`.
+
+        Raises `LinkError`; then it is not known which of them were carried out.
+        """
+
+    async def close(self) -> None:
+        """Drop what is open; does not wait for the other side."""
+
+
+class ServerLink:
+    """`Link` to one server, over one connection."""
+
+    def __init__(self, options: RedisOptions, place: Place | None = None, *, database: int = 0) -> None:
+        """Connect later, in `open`: to the server that the URL names, or to another `place`."""
         self._options = options
+        self._place = place
+        self._database = database
         self._connection: AbstractConnection | None = None
 
     async def open(self) -> None:
         """Connect and authenticate, in place of any earlier connection. Raises `LinkError`."""
         await self.close()
-        self._connection = connection = _connection(self._options)
+        self._connection = connection = self._made()
         seconds = self._options.connect_seconds
         opened = False
         try:
@@ -117,31 +145,51 @@ class Link:
         """Drop the connection, if there is one; does not wait for the other side."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            writer = getattr(connection, "_writer", None)
             await connection.disconnect(nowait=True)
+            if writer is not None:  # a TLS farewell would wait for a server that may be frozen
+                writer.transport.abort()
+
+    def _made(self) -> AbstractConnection:
+        options, address = self._options, self._options.address
+        if self._place is None:
+            chosen: dict[str, Any] = dict(parse_url(options.url))
+        else:
+            chosen = {"host": self._place[0], "port": self._place[1], "db": self._database}
+            chosen["connection_class"] = SSLConnection if address.tls else Connection
+        username, password = _credentials(options)
+        chosen |= {"username": username, "password": password}
+        if address.tls and options.tls_ca_file is not None:
+            chosen["ssl_ca_certs"] = str(options.tls_ca_file)
+        make = chosen.pop("connection_class", Connection)
+        # Our own deadlines are the ones that count. RESP2: the shapes of answers do not vary by server.
+        connection: AbstractConnection = make(
+            **{name: value for name, value in chosen.items() if value is not None},
+            socket_timeout=None,
+            socket_connect_timeout=options.connect_seconds,
+            protocol=2,
+            driver_info=None,
+        )
+        return connection
 
 
-def _connection(options: RedisOptions) -> AbstractConnection:
-    chosen: dict[str, Any] = {
-        "username": options.username,
-        "password": options.password,
-        "ssl_ca_certs": str(options.tls_ca_file) if options.tls_ca_file else None,
-        **parse_url(options.url),
-    }
-    make = chosen.pop("connection_class", Connection)
-    # Our own deadlines are the ones that count. RESP2: the shapes of answers do not vary by server.
-    connection: AbstractConnection = make(
-        **{name: value for name, value in chosen.items() if value is not None},
-        socket_timeout=None,
-        socket_connect_timeout=options.connect_seconds,
-        protocol=2,
-        driver_info=None,
-    )
-    return connection
+def _credentials(options: RedisOptions) -> tuple[str | None, str | None]:
+    """Return user and password; a file is read anew for each connection, so that it may change."""
+    username, password = options.username or options.address.username, options.password or options.address.password
+    if options.password_file is not None:
+        try:
+            password = options.password_file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise LinkError(f"{options.password_file} cannot be read") from None
+    return username, password
 
 
 async def _reply(connection: AbstractConnection) -> Reply:
     try:
         return await connection.read_response()
+    except AskError as error:  # MOVED is one
+        refusal = Refusal.MOVED if isinstance(error, MovedError) else Refusal.ASK
+        return Refused(refusal, str(error), (error.host, error.port))
     except ResponseError as error:
         return Refused(_refusal(error), str(error))
 
@@ -149,6 +197,8 @@ async def _reply(connection: AbstractConnection) -> Reply:
 def _refusal(error: ResponseError) -> Refusal:
     if isinstance(error, NoScriptError):
         return Refusal.UNKNOWN_SCRIPT
+    if isinstance(error, TryAgainError):
+        return Refusal.LATER
     if isinstance(error, _UNUSABLE) or str(error).startswith(_UNUSABLE_CODES):
         return Refusal.UNUSABLE
     return Refusal.COMMAND

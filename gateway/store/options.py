@@ -4,12 +4,11 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from gateway.core.events import Durability
+from gateway.store.address import RedisAddress, parse
 from gateway.store.keys import RECORD_LIFE_SECONDS
 
-SCHEMES: Final = ("redis", "rediss", "unix")
 # A server looks after expired waits ten times a second: its answer to WAIT may be so much late.
 SERVER_TICK_SECONDS: Final = 0.1
 
@@ -36,6 +35,10 @@ class RedisOptions:
     url: str = field(repr=False)
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    # Read anew for each connection.
+    password_file: Path | None = None
+    # The Sentinels' own; None = they ask for none.
+    sentinel_password_file: Path | None = None
     tls_ca_file: Path | None = None
     # What a stored event outlives while all is well: PROCESS for the embedded server.
     durability: Durability = Durability.REPLICATED
@@ -56,12 +59,12 @@ class RedisOptions:
     probe_max_seconds: float = 1.0
     # A quiet connection is asked this often whether it is still one.
     idle_ping_seconds: float = 2.0
+    # What the URL says.
+    address: RedisAddress = field(init=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, without repeating the URL."""
-        if urlsplit(self.url).scheme not in SCHEMES:
-            message = f"redis.url must begin with one of {', '.join(f'{s}://' for s in SCHEMES)}"
-            raise ValueError(message)
+        object.__setattr__(self, "address", parse(self.url))
         if self.replicas_wait and self._latest_confirmation_seconds >= self.deadline_seconds:
             message = f"deadline_seconds must exceed replicas_wait_seconds + {SERVER_TICK_SECONDS}"
             raise ValueError(message)

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Final, Self
 
-from gateway.core.errors import Reason, StoreError
+from gateway.core.errors import LogGapError, Reason, StoreError
 from gateway.core.events import Durability
 from gateway.runtime.ports import LogEntry, SessionKey
 from gateway.store import checks
+from gateway.store.cluster import Everywhere
 from gateway.store.keys import entry_id, parse_entry_id, session_keys
 from gateway.store.link import Command, Reply
 from gateway.store.options import RedisOptions
@@ -94,11 +95,12 @@ class RedisStore:
         """What a stored event outlives now; NONE while degraded."""
         return Durability.NONE if self.degraded else self._options.durability
 
-    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry]) -> None:
+    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False) -> None:
         """Add entries with consecutive numbers; with none of them, only keep the record alive.
 
-        Raises `StoreError`: STORE_UNAVAILABLE (the same entries, with later ones behind them, may
-        be tried again: what is there is not stored twice), SUPERSEDED, or `DuplicateControlError`.
+        With `anew` there may be a gap before them. Raises `StoreError`: STORE_UNAVAILABLE (the same entries, with
+        later ones behind them, may be tried again: what is there is not stored twice), `LogGapError` where they do
+        not fit, SUPERSEDED, or `DuplicateControlError`.
         An append whose caller is cancelled is carried out all the same. A `cseq` belongs on the
         entries of the first append that its control caused, and on no later one.
         """
@@ -111,7 +113,7 @@ class RedisStore:
         first = entries[0].seq if entries else 0
         pairs = zip(entries, blobs, strict=True)
         written = [part for entry, blob in pairs for part in (entry.cseq, blob)]
-        await self._run(APPEND, key, (epoch, first, *self._bounds(), *written), size_bytes=size_bytes)
+        await self._run(APPEND, key, (epoch, first, *self._bounds(), int(anew), *written), size_bytes=size_bytes)
 
     async def finish(self, key: SessionKey, epoch: int) -> None:
         """Delete the session's state, or mark it finished and let it expire after the retention.
@@ -138,13 +140,17 @@ class RedisStore:
 
     async def check(self) -> list[str]:
         """Return one sentence for each setting of the server that endangers what is promised."""
-        answers = {}
+        answers: dict[Command, list[Reply]] = {}
         for question in checks.QUESTIONS:
             try:
-                answers[question] = await self._ask("check", question)
+                answer = await self._ask("check", question)
             except StoreError:
-                answers[question] = None
-        return checks.warnings(answers, self._options)
+                answer = None
+            # One for each server that takes writes.
+            answers[question] = list(answer) if isinstance(answer, Everywhere) else [answer]
+        servers = max(map(len, answers.values()))
+        each = [{q: a[min(at, len(a) - 1)] for q, a in answers.items()} for at in range(servers)]
+        return list(dict.fromkeys(sentence for one in each for sentence in checks.warnings(one, self._options)))
 
     # Commands.
 
@@ -191,7 +197,7 @@ def _check_numbers(epoch: int, entries: Sequence[LogEntry]) -> None:
 
 def _judge(reply: Reply) -> None:
     """Translate a script's verdict; append.lua and finish.lua say what each one means."""
-    verdict, number, *rest = (bytes(part).decode() for part in reply)
+    verdict, number, *_ = (bytes(part).decode() for part in reply)
     match verdict:
         case "OK":
             return
@@ -201,5 +207,4 @@ def _judge(reply: Reply) -> None:
         case "DUP":
             raise DuplicateControlError(int(number))
         case _:
-            message = f"the stored log ends at {number} (epoch {rest[0]}), not before this append"
-            raise StoreError(Reason.STORE_UNAVAILABLE, message)
+            raise LogGapError(int(number))

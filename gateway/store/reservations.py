@@ -8,7 +8,6 @@ from typing import Final
 from gateway.core.errors import Reason, StoreError
 from gateway.store.keys import lease_key
 from gateway.store.link import Command, Reply
-from gateway.store.scripts import LIVING
 from gateway.store.writer import GroupWriter, Job
 
 DEADLINE_SECONDS: Final = 0.3
@@ -47,14 +46,13 @@ class RedisReservations:
         ends_at = asyncio.get_running_loop().time() + self._deadline_seconds
         for start in range(0, len(lease_ids), PAGE):
             page = lease_ids[start : start + PAGE]
-            rest: Command = (len(page), *(lease_key(lease_id) for lease_id in page))
-            job = _job(("EVALSHA", LIVING.sha, *rest), ("EVAL", LIVING.text, *rest), len(page))
-            flags = await self._submit(job, ends_at)
+            # One question each: in a Cluster they live on different nodes. The writer sends them together.
+            flags = await asyncio.gather(*(self._submit(_job(("EXISTS", lease_key(each))), ends_at) for each in page))
             found += [lease_id for lease_id, flag in zip(page, flags, strict=True) if flag]
         return frozenset(found)
 
     async def _change(self, command: Command) -> Reply:
-        job = _job(command, command, 1)
+        job = _job(command)
         job.replicate = True
         return await self._submit(job, asyncio.get_running_loop().time() + self._deadline_seconds)
 
@@ -67,8 +65,8 @@ class RedisReservations:
             raise StoreError(Reason.STORE_UNAVAILABLE, message) from None
 
 
-def _job(command: Command, in_full: Command, keys: int) -> Job:
-    return Job(name="reservations", command=command, in_full=in_full, size_bytes=COMMAND_BYTES * keys)
+def _job(command: Command) -> Job:
+    return Job(name="reservations", command=command, in_full=command, size_bytes=COMMAND_BYTES)
 
 
 def _ms(seconds: float) -> int:

@@ -24,5 +24,4 @@ def _load(name: str) -> Script:
 APPEND: Final = _load("append")
 FINISH: Final = _load("finish")
 SLOTS: Final = _load("slots")
-LIVING: Final = _load("living")
-SCRIPTS: Final = (APPEND, FINISH, SLOTS, LIVING)
+SCRIPTS: Final = (APPEND, FINISH, SLOTS)

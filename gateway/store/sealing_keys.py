@@ -1,6 +1,7 @@
 """The keys that seal records. They never show: not in repr, str, pickle, copy or errors."""
 
 import binascii
+import hmac
 import os
 import re
 from collections.abc import Sequence
@@ -52,6 +53,10 @@ class DataKey:
             raise KeyUnknownError(self.key_id)
         return HKDF(SHA256(), KEY_BYTES, salt=None, info=info).derive(self._material)
 
+    def same_as(self, other: "DataKey") -> bool:
+        """Whether both are one key."""
+        return hmac.compare_digest(self.derive(b"same"), other.derive(b"same"))
+
     def throw_away(self) -> None:
         """Forget the key: whatever it sealed can never be opened again."""
         self._material[:] = bytes(len(self._material))
@@ -79,14 +84,19 @@ class SealingKeys:
         self.sealing = keys[0]
 
     @classmethod
-    def from_files(cls, files: Sequence[tuple[str, Path]]) -> Self:
-        """Read `(id, path)` pairs: 32 raw bytes, 64 hex digits, or base64. Raises `StoreError`."""
-        return cls([read_key(key_id, path) for key_id, path in files])
-
-    @classmethod
     def of_this_process(cls) -> Self:
         """Make a key that nobody else will ever have, for a store that dies with the process."""
         return cls([DataKey("process", os.urandom(KEY_BYTES))])
+
+    def become(self, keys: Sequence[DataKey]) -> None:
+        """Own these keys instead. Raises `StoreError` when a key that is known would become another one."""
+        after = SealingKeys(keys)
+        for key in keys:
+            before = self._by_id.get(key.key_id)
+            if before is not None and not key.same_as(before):
+                message = f"sealing key {key.key_id} has another content: a new key needs a new id"
+                raise StoreError(Reason.INTERNAL, message)
+        self._by_id, self.sealing = {key.key_id: key for key in keys}, after.sealing
 
     def by_id(self, key_id: str) -> DataKey:
         """Return the key called `key_id`. Raises `KeyUnknownError`."""

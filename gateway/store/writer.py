@@ -18,7 +18,8 @@ import structlog
 from gateway.core.backoff import BackoffOptions, full_jitter_seconds
 from gateway.core.errors import Reason, StoreError
 from gateway.store.keys import PROBE_KEY, PROBE_LIFE_SECONDS
-from gateway.store.link import Command, Link, LinkError, Refusal, Refused, Reply
+from gateway.store.link import Command, LinkError, Refusal, Refused, Reply
+from gateway.store.links import link_to
 from gateway.store.options import SERVER_TICK_SECONDS, RedisOptions
 from gateway.store.scripts import SCRIPTS
 
@@ -77,7 +78,7 @@ class GroupWriter:
         self._options = options
         self._observer = observer
         self._rng = rng
-        self._link = Link(options)
+        self._link = link_to(options)
         self._backoff = BackoffOptions(first_seconds=PROBE_FIRST_SECONDS, max_seconds=options.probe_max_seconds)
         self._queue: deque[Job] = deque()
         self._wake = asyncio.Event()

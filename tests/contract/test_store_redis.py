@@ -1,16 +1,14 @@
 """What `SessionStore` promises, held against real servers: Valkey 9, and Redis 7 where it is."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from gateway.core.errors import Reason, StoreError
+from gateway.core.errors import LogGapError, Reason, StoreError
 from gateway.core.events import Durability
 from gateway.runtime.ports import LogEntry, SessionKey, SessionStore
 from gateway.store.embedded import EmbeddedValkey
@@ -19,6 +17,7 @@ from gateway.store.options import RedisOptions
 from gateway.store.record import RecordUnreadableError
 from gateway.store.redis_store import DuplicateControlError, RedisStore
 from gateway.store.sealing_keys import DataKey, SealingKeys
+from tests.support.redis_server import redis_server
 from tests.support.tools import tool, where
 
 KEY = SessionKey("acme", "s1")
@@ -34,39 +33,14 @@ def entries(first: int, count: int = 1, *, cseq: int = 0) -> list[LogEntry]:
     return [LogEntry(seq, f"{CANARY} {seq}".encode(), cseq) for seq in range(first, first + count)]
 
 
-async def answering(raw: Redis) -> None:
-    while True:
-        try:
-            await raw.ping()
-        except RedisError:
-            await asyncio.sleep(0.01)
-        else:
-            return
-
-
-@contextlib.asynccontextmanager
-async def redis_server(folder: Path) -> AsyncIterator[str]:
-    assert REDIS is not None
-    socket = folder / "s"
-    arguments = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
-    process = await asyncio.create_subprocess_exec(REDIS, *arguments, stdout=asyncio.subprocess.DEVNULL)
-    try:
-        async with Redis(unix_socket_path=str(socket)) as raw, asyncio.timeout(5):
-            await answering(raw)
-        yield f"unix://{socket}"
-    finally:
-        process.kill()
-        await process.wait()
-
-
 @pytest.fixture(params=["valkey", "redis"] if REDIS else ["valkey"])
 async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     if request.param == "valkey":
         async with EmbeddedValkey() as server:
             yield server.url
     else:
-        async with redis_server(tmp_path) as external:
-            yield external
+        with redis_server(tmp_path) as external:
+            yield external.url
 
 
 @pytest.fixture
@@ -124,12 +98,44 @@ async def test_a_newer_owner_goes_on_where_the_log_ends(store: RedisStore) -> No
 
 async def test_a_hole_is_refused_and_still_fences_older_owners(store: RedisStore) -> None:
     await store.append(KEY, 1, entries(1))
-    with pytest.raises(StoreError, match=r"ends at 1 \(epoch 1\)") as raised:
+    with pytest.raises(LogGapError, match="ends at 1") as raised:
         await store.append(KEY, 3, entries(3))
-    assert raised.value.reason is Reason.STORE_UNAVAILABLE
+    assert (raised.value.reason, raised.value.ends_at) == (Reason.STORE_UNAVAILABLE, 1)
     with pytest.raises(StoreError, match="epoch 3"):
         await store.append(KEY, 1, entries(2))
     assert await store.read(KEY) == entries(1)
+
+
+async def test_what_a_server_has_lost_is_stored_anew_behind_a_gap(store: RedisStore) -> None:
+    await store.append(KEY, 1, entries(1, 2))
+    await store.append(KEY, 1, entries(5, 2), anew=True)
+    await store.append(KEY, 1, entries(7))
+    assert await store.read(KEY) == entries(1, 2) + entries(5, 3)
+
+
+@pytest.mark.parametrize("half", ["m", "x"])
+async def test_half_a_record_is_stored_anew_as_a_whole(store: RedisStore, raw: Redis, half: str) -> None:
+    await store.append(KEY, 1, entries(1, 3))
+    (key,) = [key for key in await raw.keys("*") if key.endswith(f":{half}".encode())]
+    await raw.delete(key)
+    with pytest.raises(LogGapError) as raised:
+        await store.append(KEY, 1, entries(4))
+    assert raised.value.ends_at == 0
+    await store.append(KEY, 1, entries(2, 3), anew=True)
+    assert await store.read(KEY) == entries(2, 3)
+
+
+async def test_to_store_anew_what_is_there_changes_nothing(store: RedisStore) -> None:
+    await store.append(KEY, 1, entries(1, 3))
+    await store.append(KEY, 1, entries(2, 3), anew=True)
+    assert await store.read(KEY) == entries(1, 4)
+
+
+async def test_nobody_stores_anew_over_a_newer_owner(store: RedisStore) -> None:
+    await store.append(KEY, 2, entries(1))
+    with pytest.raises(StoreError) as raised:
+        await store.append(KEY, 1, entries(9), anew=True)
+    assert raised.value.reason is Reason.SUPERSEDED
 
 
 async def test_a_newer_owner_cannot_overwrite_what_an_older_one_wrote(store: RedisStore) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.core import events as out
-from gateway.core.errors import CapacityError, DialError, Reason, StoreError, UpstreamClosedError
+from gateway.core.errors import CapacityError, DialError, LogGapError, Reason, UpstreamClosedError
 from gateway.core.events import CallerMessage, Durability, Outgoing
 from gateway.core.principal import Principal, Right
 from gateway.core.template import LineClass
@@ -227,16 +227,20 @@ class Store:
         self.finish_failure: Exception | None = None
         self.may_store, self.may_finish = open_gate(), open_gate()
 
-    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry]) -> None:
+    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False) -> None:
         self.appends.append(tuple(entry.seq for entry in entries))
         await self.may_store.wait()
         if self.failure is not None:
             raise self.failure
         log = self.log.setdefault(key, [])
-        if not entries or entries[0].seq > len(log) + 1:
-            raise StoreError(Reason.STORE_UNAVAILABLE, "a gap")
+        ends_at = log[-1].seq if log else 0
+        if not entries or (entries[0].seq > ends_at + 1 and not anew):
+            raise LogGapError(ends_at)
         assert [entry.seq for entry in entries] == list(range(entries[0].seq, entries[0].seq + len(entries)))
-        log.extend(entry for entry in entries if entry.seq > len(log))
+        log.extend(entry for entry in entries if entry.seq > ends_at)
+
+    async def read(self, key: SessionKey, from_seq: int = 1) -> list[LogEntry]:
+        return [entry for entry in self.log.get(key, []) if entry.seq >= from_seq]
 
     async def finish(self, key: SessionKey, epoch: int) -> None:
         await self.may_finish.wait()

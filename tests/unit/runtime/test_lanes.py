@@ -150,11 +150,14 @@ async def test_a_store_that_is_slower_than_the_hold_still_stores(bench: Bench) -
     assert bench.durable() == [False] * 20
 
 
-async def test_a_refused_append_is_not_repeated_before_the_next_event(bench: Bench) -> None:
+async def test_a_refused_append_is_tried_again_once_a_second(bench: Bench) -> None:
     bench.store.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
     bench.say()
-    await asyncio.sleep(10.0)
-    assert len(bench.store.appends) <= 1
+    await asyncio.sleep(10.5)
+    assert len(bench.store.appends) == 11
+    bench.store.failure = None
+    await asyncio.sleep(1.0)
+    assert bench.store.numbers() == [1]  # without another event
 
 
 async def test_a_store_that_refuses_holds_nobody(bench: Bench) -> None:
@@ -320,3 +323,51 @@ async def test_a_lane_is_settled_when_everything_is_out(bench: Bench) -> None:
     bench.store.may_store.set()
     await settling
     assert bench.numbers() == [1]
+
+
+# A store that has lost what it had.
+
+
+async def stored(bench: Bench, *texts: str) -> None:
+    for text in texts:
+        bench.say(text)
+        await turns(10)
+
+
+async def test_what_the_store_has_lost_is_stored_again(bench: Bench) -> None:
+    await stored(bench, "a", "b", "c")
+    bench.store.log.clear()
+    await stored(bench, "d")
+    assert bench.store.numbers() == [1, 2, 3, 4]
+    assert bench.numbers() == [1, 2, 3, 4]  # nothing to tell: nothing is missing
+    await stored(bench, "e")
+    assert bench.store.appends[-1] == (5,)
+
+
+async def test_the_end_of_a_log_is_stored_again_where_a_fail_over_has_lost_it(bench: Bench) -> None:
+    await stored(bench, "a", "b", "c")
+    bench.store.log[KEY][1:] = []
+    await stored(bench, "d")
+    assert bench.store.numbers() == [1, 2, 3, 4]
+
+
+async def test_what_is_not_kept_any_more_is_named() -> None:
+    bench = Bench(kept_max_bytes=1)
+    await stored(bench, "a", "b", "c")
+    bench.store.log.clear()
+    await stored(bench, "d")
+    await turns(10)
+    last = bench.came[-1][1].event
+    assert isinstance(last, out.StateChanged)
+    assert (last.cause, last.lost_from, last.lost_to) == ("store_gap", 1, 3)
+    assert bench.store.numbers() == [4, 5]
+    await bench.end()
+
+
+async def test_one_append_is_bounded() -> None:
+    bench = Bench(append_max_bytes=1)
+    for _ in range(4):
+        bench.say()
+    await asyncio.sleep(1.0)
+    assert bench.store.appends == [(1,), (2,), (3,), (4,)]
+    await bench.end()

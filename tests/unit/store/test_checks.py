@@ -9,7 +9,7 @@ from gateway.store.link import Command
 from gateway.store.options import RedisOptions
 
 SAFE: dict[Command, Any] = {
-    checks.POLICY: [b"maxmemory-policy", b"noeviction"],
+    checks.POLICY: b"# Memory\r\nmaxmemory_policy:noeviction\r\n",
     checks.REPLICATION: b"# Replication\r\nrole:master\r\nconnected_slaves:1\r\n",
     checks.PERSISTENCE: b"aof_enabled:0\r\n",
     checks.WHO: b"trunkline",
@@ -24,11 +24,11 @@ def test_a_safe_server_gets_no_warning() -> None:
 @pytest.mark.parametrize(
     ("question", "answer", "said"),
     [
-        (checks.POLICY, [b"maxmemory-policy", b"allkeys-lru"], "allkeys-lru"),
+        (checks.POLICY, b"maxmemory_policy:allkeys-lru\r\n", "allkeys-lru"),
         (checks.REPLICATION, b"connected_slaves:0\r\n", "no append is confirmed"),
         (checks.REPLICATION, b"connected_slaves:0\r\n", "forgets every session"),
         (checks.WHO, b"default", "user is default"),
-        (checks.POLICY, None, "CONFIG GET maxmemory-policy: not checked"),
+        (checks.POLICY, None, "INFO memory: not checked"),
         (checks.REPLICATION, None, "INFO replication: not checked"),
     ],
 )

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.store.link import Link, LinkError, Refusal, Refused
+from gateway.store.link import LinkError, Refusal, Refused, ServerLink
 from gateway.store.options import RedisOptions
 
 Answer = Callable[[bytes], bytes]
 
 
 @asynccontextmanager
-async def link_to(folder: Path, answer: Answer) -> AsyncIterator[Link]:
+async def link_to(folder: Path, answer: Answer) -> AsyncIterator[ServerLink]:
     """Connect a link to a server that answers each read with `answer`."""
     ended = asyncio.Event()
 
@@ -29,7 +29,7 @@ async def link_to(folder: Path, answer: Answer) -> AsyncIterator[Link]:
 
     socket = folder / "s"
     async with await asyncio.start_unix_server(serve, socket):
-        link = Link(RedisOptions(url=f"unix://{socket}"))
+        link = ServerLink(RedisOptions(url=f"unix://{socket}"))
         await link.open()
         try:
             yield link
@@ -101,7 +101,7 @@ async def test_what_is_not_an_answer_ends_the_connection(tmp_path: Path, garbage
 
 
 async def test_no_server_is_a_link_error_without_the_password(tmp_path: Path) -> None:
-    link = Link(RedisOptions(url=f"unix://:hunter2@{tmp_path}/none"))
+    link = ServerLink(RedisOptions(url=f"unix://:hunter2@{tmp_path}/none"))
     with pytest.raises(LinkError, match="no connection") as raised:
         await link.open()
     assert "hunter2" not in str(raised.value)

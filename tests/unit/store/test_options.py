@@ -16,7 +16,11 @@ def test_the_three_schemes_are_taken(url: str) -> None:
     ("options", "named"),
     [
         ({"url": "http://:hunter2@h"}, "redis.url"),
-        ({"url": "redis+cluster://h:1"}, "redis.url"),
+        ({"url": "redis+cluster://:hunter2@h:1/0"}, "redis.url"),
+        ({"url": "redis+cluster://:hunter2@h:1,"}, "redis.url"),
+        ({"url": "redis+sentinel://:hunter2@h:1,h:2"}, "redis.url"),
+        ({"url": "redis+sentinel://:hunter2@h:1,h:x/name"}, "redis.url"),
+        ({"url": "redis+sentinel://h/name?password=hunter2"}, "redis.url"),
         ({"url": "redis://h", "replicas_wait": 1, "deadline_seconds": 0.2}, "deadline_seconds"),
         ({"url": "redis://h", "pending_max_bytes": 1000}, "pending_max_bytes"),
     ],

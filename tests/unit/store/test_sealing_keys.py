@@ -46,7 +46,7 @@ def test_a_bad_key_file_is_named_and_not_quoted(tmp_path: Path, content: bytes) 
 
 def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="No such file"):
-        SealingKeys.from_files([("k1", tmp_path / "none")])
+        read_key("k1", tmp_path / "none")
 
 
 def test_the_first_key_seals_and_all_are_found() -> None:
