@@ -101,6 +101,12 @@ class Backoff:
         self.width = min(self.width * 2, _WIDTH_MAX)
         self.last_failure = None
 
+    def forgive(self, now: float) -> None:
+        """Forget every failure: what was refused may be taken now."""
+        self.failures, self._died_young, self.last_failure = 0, 0, None
+        self.width = max(self.width, WIDTH_FIRST)
+        self.not_before, self.refill_not_before = min(self.not_before, now), min(self.refill_not_before, now)
+
     def proved(self, ready_at: float, now: float) -> None:
         """Record that a line stands which became ready at `ready_at`: what failed before that is over."""
         if self.failures and ready_at >= self._began_at:

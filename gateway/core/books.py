@@ -36,12 +36,13 @@ class Books:
         breaker: Breaker,
         rng: Random,
         lease_ids: Iterator[LeaseId],
+        bare_version: str,
     ) -> None:
         """Begin empty, with a share for each template: its version and limits."""
         self.breaker = breaker
         self.rng = rng
         self.shares = {name: Share(name, version, limits, rng) for name, (version, limits) in shares.items()}
-        self.bare = _bare_share([limits for _, limits in shares.values()], rng)
+        self.bare = _bare_share([limits for _, limits in shares.values()], bare_version, rng)
         self.all = [*self.shares.values(), *([self.bare] if self.bare else [])]
         self.connections: dict[ConnectionId, Connection] = {}
         self.leases: dict[LeaseId, Lease] = {}
@@ -52,6 +53,13 @@ class Books:
         self.settled_at = 0.0
         self._lease_ids = lease_ids
         self._connection_ids = count(1)
+
+    def set_limits(self, pool: str, limits: PoolLimits) -> None:
+        """Give a template other bounds, and with it the bare lines that it may use."""
+        self.shares[pool].limits = limits
+        together = _bare_limits([share.limits for share in self.shares.values()])
+        if self.bare is not None and together is not None:
+            self.bare.limits = together
 
     # Questions.
 
@@ -166,15 +174,19 @@ class Books:
                 queue.pop(waiter_id, None)
 
 
-def _bare_share(limits: list[PoolLimits], rng: Random) -> Share | None:
+def _bare_share(limits: list[PoolLimits], version: str, rng: Random) -> Share | None:
     """Return the share of lines for templates that are rarely asked for; None where it would help nobody."""
+    together = _bare_limits(limits)
+    return None if together is None else Share(BARE, version, together, rng)
+
+
+def _bare_limits(limits: list[PoolLimits]) -> PoolLimits | None:
     sharing = [each for each in limits if each.demand.enabled and not each.floor]
     if len(limits) <= 1 or not sharing:
         return None
-    together = replace(
+    return replace(
         max(sharing, key=lambda each: each.ceiling),
         ceiling=sum(each.ceiling for each in limits),
         reserve=sum(each.reserve for each in limits),
         demand=DemandOptions(enabled=True, k=max(each.demand.k for each in sharing)),
     )
-    return Share(BARE, BARE, together, rng)

@@ -141,9 +141,11 @@ class Breaker:
 
     def forgive(self, now: float) -> None:
         """Forget everything: the account has a new key."""
-        self._refusals = 0
+        self._refusals = self._times_opened = 0
         self._failures.clear()
         self._reopens_at = now
+        if self._state is BreakerState.PROBING:  # the probe that is under way has the old key
+            self._step(BreakerEvent.PROBE_FAILED)
 
     # Questions.
 

@@ -21,6 +21,11 @@ def floor(books: Books, share: Share, now: float) -> int:
     return share.floor(now)
 
 
+def stock(books: Books, share: Share, now: float) -> int:
+    """How many lines a share wants ready, or on their way, while those of another version wait for successors."""
+    return floor(books, share, now) + len(share.outdated())
+
+
 def dial_what_is_owed(books: Books, now: float) -> list[Effect]:
     """Open lines for those who wait, then for the floors; give up dials that hang meanwhile."""
     effects: list[Effect] = []
@@ -32,7 +37,7 @@ def dial_what_is_owed(books: Books, now: float) -> list[Effect]:
     for share in books.all:
         effects += _dial(books, share, share.owed(), now, waited_for=True)
     for share in books.all:
-        effects += _dial(books, share, share.owed() + floor(books, share, now), now, waited_for=False)
+        effects += _dial(books, share, share.owed() + stock(books, share, now), now, waited_for=False)
     return effects
 
 
@@ -89,7 +94,7 @@ def _give_up_hanging(books: Books, share: Share, now: float) -> list[Effect]:
     All that a later dial has overtaken. Where none has, the provider may be slow for all: then the oldest alone.
     """
     hanging = [line for line, at in _hang_times(share) if at <= now]
-    if not hanging or not (share.owed() + len(hanging) + floor(books, share, now) > 0 or share.alone):
+    if not hanging or not (share.owed() + len(hanging) + stock(books, share, now) > 0 or share.alone):
         return []
     share.given_up, share.gave_up_at = share.given_up + 1, now
     overtaken = [line for line in hanging if (line.dialled_at or now) < share.overtakes]
@@ -112,7 +117,7 @@ def _hang_times(share: Share) -> list[tuple[Connection, float]]:
 
 def dial_times(books: Books, share: Share, now: float) -> list[float]:
     """When one of the conditions of the steps above may change by itself."""
-    owed, wanted = share.owed(), share.owed() + floor(books, share, now)
+    owed, wanted = share.owed(), share.owed() + stock(books, share, now)
     times = [min((at for _, at in _hang_times(share) if at > books.settled_at), default=NEVER)]
     if wanted > 0 or share.alone:
         times.append(opens_at(books, share, waited_for=False))

@@ -141,7 +141,11 @@ class Refused(Struct, frozen=True):
     cseq: int = 0
 
 
-CallerMessage = bytes | Control | Bye | OpenRequest | ResumeRequest | Refused
+class Ack(Struct, frozen=True):
+    """An acknowledgement that travels alone."""
+
+
+CallerMessage = bytes | Control | Bye | OpenRequest | ResumeRequest | Refused | Ack
 
 
 # To the caller: live lane (class N), never held.
@@ -231,6 +235,13 @@ class Queued(Struct, frozen=True):
     remaining_ms: int
 
 
+class GoAway(Struct, frozen=True):
+    """The caller should leave, or move, before so long."""
+
+    reason: str
+    deadline_ms: int
+
+
 LiveEvent = (
     OutputAudio
     | TextDelta
@@ -242,6 +253,7 @@ LiveEvent = (
     | RateLimits
     | Raw
     | Queued
+    | GoAway
 )
 
 
@@ -270,6 +282,9 @@ class Opened(Struct, frozen=True):
     input_format: str
     output_format: str
     correlation_id: str
+    caller: str = ""
+    metadata: Mapping[str, str] = {}
+    opened_at_unix_ms: int = 0
 
 
 class UserTranscript(Struct, frozen=True):
@@ -358,6 +373,9 @@ class StateChanged(Struct, frozen=True):
     state: SessionState
     durability: Durability
     cause: str
+    # Events that the store has lost for good, both numbers included; 0 = none.
+    lost_from: int = 0
+    lost_to: int = 0
 
 
 class Closed(Struct, frozen=True):
@@ -367,6 +385,8 @@ class Closed(Struct, frozen=True):
     usage: Usage
     duration_ms: int
     error: ErrorEvent | None = None
+    # The words of the operator who ended it.
+    detail: str = ""
 
 
 ControlEvent = (

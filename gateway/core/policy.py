@@ -9,7 +9,7 @@ from typing import Final
 from gateway.core.backoff import STUBBORN
 from gateway.core.books import Books
 from gateway.core.connection import Connection, ConnectionState
-from gateway.core.dialling import dial_times, dial_what_is_owed, opens_at
+from gateway.core.dialling import dial_times, dial_what_is_owed, floor, opens_at
 from gateway.core.effects import Effect, Prove, Reject, Revoke
 from gateway.core.errors import Reason
 from gateway.core.ids import WaiterId
@@ -54,6 +54,8 @@ def next_deadline(books: Books, now: float) -> float | None:
     for share in books.all:
         times += [waiter.deadline for waiter in share.everybody()]
         times.append(share.lines_due_at)
+        if share.outdated():
+            times.append(share.outdated_until)
         times += dial_times(books, share, now)
     # What was due at the last settling has been dealt with; what came due since is due now.
     due = min((time for time in times if time > books.settled_at), default=NEVER)
@@ -149,11 +151,17 @@ def _retire_idle(books: Books, now: float) -> list[Effect]:
         if share.draining:
             effects += [books.retire(line, "drained") for line in list(share.ready.values())]
             continue
+        excess = share.lines - len(share.shelves[ConnectionState.DRAINING]) - share.limits.ceiling
+        if excess > 0:  # the ceiling was lowered
+            effects += [books.retire(line, "unwanted") for line in share.idle()[:excess]]
         if share.lines_due_at <= now:
             old = [line for line in share.ready.values() if line.retire_at <= now]
             effects += [books.retire(line, "aged") for line in old]
-        outdated = [line for line in share.ready.values() if line.version != share.version]
-        effects += [books.retire(line, "version") for line in outdated]
+        if outdated := share.outdated():
+            stays = share.due() + floor(books, share, now) if now < share.outdated_until else 0
+            # The oldest go first, as soon as there are enough without them.
+            surplus = len(share.ready) - stays if stays else len(outdated)
+            effects += [books.retire(line, "version") for line in outdated[: max(0, surplus)]]
     return effects
 
 

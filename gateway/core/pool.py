@@ -22,7 +22,7 @@ from gateway.core.policy import STANDING_SECONDS, can_serve, next_deadline, sett
 from gateway.core.pool_limits import PoolLimits, PoolStats
 from gateway.core.reservation import TABLE as RESERVATION_TABLE
 from gateway.core.reservation import Reservation, ReservationEvent
-from gateway.core.share import Share, Waiter
+from gateway.core.share import BARE, Share, Waiter
 from gateway.core.snapshot import snapshot
 from gateway.core.transitions import step
 
@@ -30,6 +30,8 @@ from gateway.core.transitions import step
 REFUSED_PAUSE_SECONDS: Final = 0.05
 # A line called back by another gateway is not replaced at once: somebody waits for its place.
 RECALL_PAUSE_SECONDS: Final = 2.0
+# How long a ready line of an old version or an old key may serve on while its successor is dialled.
+OUTDATED_SECONDS: Final = 20.0
 
 
 class PoolCore:
@@ -41,9 +43,10 @@ class PoolCore:
         breaker: Breaker,
         rng: Random,
         lease_ids: Iterator[LeaseId],
+        bare_version: str = BARE,
     ) -> None:
         """Begin empty, with a share for each template: its version and limits. Nothing is dialled before `start`."""
-        self._books = Books(shares, breaker, rng, lease_ids)
+        self._books = Books(shares, breaker, rng, lease_ids, bare_version)
         # Whether there is a bare share, with the name BARE.
         self.has_bare = self._books.bare is not None
 
@@ -234,8 +237,29 @@ class PoolCore:
         return settle(self._books, now)
 
     def retire(self, pool: str, version: str, now: float) -> list[Effect]:
-        """Make `version` the template's own: ready lines of any other are replaced, leased ones live on."""
-        self._books.shares[pool].version = version
+        """Make `version` the template's own. Ready lines of any other are replaced one by one, leased ones live on.
+
+        Until its successor is there a line serves on, for `OUTDATED_SECONDS` at most.
+        """
+        share = self._books.share(pool)
+        share.version, share.outdated_until = version, now + OUTDATED_SECONDS
+        return settle(self._books, now)
+
+    def retire_outdated(self, pool: str, now: float) -> list[Effect]:
+        """Close the ready lines of any other version now."""
+        self._books.share(pool).outdated_until = now
+        return settle(self._books, now)
+
+    def forgive(self, now: float) -> list[Effect]:
+        """Forget what failed: the account has a new key."""
+        self._books.breaker.forgive(now)
+        for share in self._books.all:
+            share.backoff.forgive(now)
+        return settle(self._books, now)
+
+    def set_limits(self, pool: str, limits: PoolLimits, now: float) -> list[Effect]:
+        """Let a template have other bounds from now on; idle lines above a lower ceiling are closed."""
+        self._books.set_limits(pool, limits)
         return settle(self._books, now)
 
     def give_back(self, lines: int, now: float) -> list[Effect]:

@@ -73,6 +73,8 @@ class Share:
         self.gave_up_at = -NEVER
         # When the latest of the dials that succeeded had begun: whoever began before it and hangs was overtaken.
         self.overtakes = -NEVER
+        # Ready lines of another version serve on until each has its successor, and not longer than until then.
+        self.outdated_until = -NEVER
         # Not later than when the first ready line is to be retired or proven.
         self.lines_due_at = NEVER
 
@@ -138,6 +140,10 @@ class Share:
     def idle(self) -> list[Connection]:
         """The ready lines that nobody is owed, oldest first."""
         return list(self.ready.values())[: max(0, len(self.ready) - self.due())]
+
+    def outdated(self) -> list[Connection]:
+        """The ready lines of another version than the share's, oldest first."""
+        return [line for line in self.ready.values() if line.version != self.version]
 
     def has_unreserved(self) -> bool:
         """Whether a line is there beyond those that are reserved."""

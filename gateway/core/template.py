@@ -16,7 +16,7 @@ SAFETY_CLASSES: Final = ("none", "tenant", "end_user")
 
 @dataclass(frozen=True, slots=True)
 class LineClass:
-    """Everything that is fixed at connect. `key_version` changes with the account's key."""
+    """Everything that is fixed at connect. A new key of its account makes a new version, no other class."""
 
     target: str
     provider: str
@@ -24,7 +24,6 @@ class LineClass:
     model: str
     session_type: str
     account: str
-    key_version: str
     safety: str = "none"
     # What every line of the class carries for its tenant; empty = nothing.
     safety_identifier: str = field(default="", repr=False)

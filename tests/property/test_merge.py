@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.core.template import LineClass, Template, configuration, merge
 
-LINE = LineClass("openai", "openai", "wss://host/v1/realtime", "gpt-realtime", "realtime", "main", "k1")
+LINE = LineClass("openai", "openai", "wss://host/v1/realtime", "gpt-realtime", "realtime", "main")
 
 # Few names, so that both sides often mean the same field.
 names = st.sampled_from(("a", "b", "c", "audio"))

@@ -18,7 +18,7 @@ from gateway.core.demand import DemandOptions
 from gateway.core.effects import Effect, Grant, Revoke
 from gateway.core.errors import Reason
 from gateway.core.ids import ConnectionId, LeaseId, WaiterId
-from gateway.core.pool import PoolCore
+from gateway.core.pool import OUTDATED_SECONDS, PoolCore
 from gateway.core.pool_limits import PoolLimits
 from gateway.core.reservation import ReservationEvent
 from tests.property.test_pool_machine_books import (
@@ -424,7 +424,7 @@ class PoolMachine(RuleBasedStateMachine):
                 known.paused = known.draining = False
                 self.tell(books, lambda: core.unpause(pool, self.now))
             case "retire":
-                known.version = f"v{at}"
+                known.version, known.outdated_until = f"v{at}", self.now + OUTDATED_SECONDS
                 self.tell(books, lambda: core.retire(pool, f"v{at}", self.now))
             case "drain":
                 known.draining = True

@@ -120,6 +120,11 @@ class Books:
         dialled = {self.lines[each].alone_for for each in self.of(CONNECTING, pool=pool)}
         return sum(w.pool == pool and w.queue == ALONE and each not in dialled for each, w in self.waits.items())
 
+    def stock(self, pool: str) -> int:
+        """The floor, and a successor for each ready line of another version."""
+        version = self.pools[pool].version
+        return self.floor(pool) + sum(self.lines[each].version != version for each in self.of(READY, pool=pool))
+
     def floor(self, pool: str) -> int:
         return self.core.stats(pool, self.now).floor
 
@@ -185,7 +190,7 @@ class Books:
 
     def needs_what_hangs(self, pool: str, dials: int) -> bool:
         alone = any(wait.pool == pool and wait.queue == ALONE for wait in self.waits.values())
-        return alone or self.due(pool) + self.floor(pool) > self.supply(pool) - dials
+        return alone or self.due(pool) + self.stock(pool) > self.supply(pool) - dials
 
     def given_up(self) -> list[ConnectionId]:
         """Dials that were ended from here and are not closed yet."""
@@ -223,7 +228,7 @@ class Books:
             times.append(self.opens_at(pool, waited_for=True))
         if owed and self.places(pool, waited_for=True) + self.pools[pool].limits.reserve > 0:
             times.append(max(self.reserve_opens_at(pool), self.opens_at(pool, waited_for=True)))
-        lacking = self.due(pool) + self.floor(pool) > self.supply(pool)
+        lacking = self.due(pool) + self.stock(pool) > self.supply(pool)
         if lacking and self.places(pool, waited_for=False) > 0:
             times.append(self.opens_at(pool, waited_for=False))
         return [at for at in times if at < FOREVER]
@@ -300,7 +305,7 @@ class Books:
         self.lines[dial.connection_id] = line
         assert len(self.of(CONNECTING, pool=pool)) <= self.width(pool), "too many dials at once"
         if dial.dialled_for is None:
-            wanted = self.due(pool) + (0 if waited_for else self.floor(pool))
+            wanted = self.due(pool) + (0 if waited_for else self.stock(pool))
             assert self.supply(pool) <= wanted, "a needless dial"
 
     def _take_grant(self, grant: Grant) -> None:
@@ -453,6 +458,8 @@ class Books:
                 assert self.now - line.ready_at > age_min - ROUNDING, "retired too early"
             case "version":
                 assert line.version != known.version
+                is_over = self.now >= known.outdated_until
+                assert is_over or len(self.of(READY, pool=line.pool)) > self.due(line.pool) + self.floor(line.pool)
             case "drained":
                 assert known.draining
             case "recalled":

@@ -1,5 +1,6 @@
 """What the machine knows of dialling: each template's back-off and the breaker, written from their rules."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -64,6 +65,8 @@ class Pool:
 
     limits: PoolLimits
     version: str
+    # Ready lines of another version may serve until then.
+    outdated_until: float = -math.inf
     paused: bool = False
     draining: bool = False
     blocked_by: Reason | None = None

@@ -81,7 +81,7 @@ def nobody_waits_past_the_deadline_or_without_hope(books: Books) -> None:
 def no_line_stands_ready_past_its_age_or_outdated_or_drained_or_for_one_waiter(books: Books) -> None:
     for line in (books.lines[each] for each in books.of(READY)):
         assert books.now - line.ready_at < line.age_max + ROUNDING
-        assert line.version == books.pools[line.pool].version
+        assert line.version == books.pools[line.pool].version or books.now < books.pools[line.pool].outdated_until
         assert not books.pools[line.pool].draining
         assert line.alone_for is None
 
@@ -115,7 +115,7 @@ def what_is_owed_or_belongs_to_the_floor_is_dialled_as_soon_as_it_may_be(books: 
         owed = books.due(pool) > books.supply(pool) or books.owed_alone(pool) > 0
         if owed and books.places(pool, waited_for=True) > 0:
             assert books.now < books.opens_at(pool, waited_for=True)
-        lacking = books.due(pool) + books.floor(pool) > books.supply(pool)
+        lacking = books.due(pool) + books.stock(pool) > books.supply(pool)
         if lacking and books.places(pool, waited_for=False) > 0:
             assert books.now < books.opens_at(pool, waited_for=False)
 

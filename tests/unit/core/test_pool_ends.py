@@ -4,12 +4,13 @@ from random import Random
 
 import pytest
 
-from gateway.core.backoff import BackoffOptions
+from gateway.core.backoff import STUBBORN_AFTER, BackoffOptions
 from gateway.core.breaker import Breaker, BreakerOptions
-from gateway.core.effects import Close, Reject, Revoke
+from gateway.core.effects import Close, Effect, Reject, Revoke
 from gateway.core.errors import Reason
 from gateway.core.ids import ConnectionId, LeaseId
-from gateway.core.pool import PoolCore
+from gateway.core.pool import OUTDATED_SECONDS, PoolCore
+from gateway.core.share import NEVER
 from tests.unit.core.test_pool_stage import (
     Stage,
     closes,
@@ -279,24 +280,91 @@ def test_a_pause_or_a_drain_of_one_template_can_be_ended() -> None:
 # Versions.
 
 
-def test_ready_lines_of_another_version_are_replaced_and_leased_ones_live_on() -> None:
+def test_a_ready_line_of_another_version_serves_until_its_successor_is_there() -> None:
     stage = one(floor=2, ceiling=8)
     older, newer = stage.warm()
-    assert stage.granted().connection_id == newer
     effects = stage.core.retire("a", "v2", stage.now)
-    assert closes(effects) == [Close(older, "version")]
-    assert (stage.stats().leased, stage.stats().dialling) == (1, 2)
+    first, second = dials(effects)
+    assert closes(effects) == []
+    assert closes(stage.ready(first)) == [Close(older, "version")]
+    assert closes(stage.ready(second)) == [Close(newer, "version")]
+    assert stage.granted().configured
 
 
-def test_a_dial_of_an_old_version_is_closed_when_it_is_ready() -> None:
+def test_the_new_lines_are_handed_out_first_and_leased_ones_live_on() -> None:
+    stage = one(floor=2, ceiling=8)
+    _, newer = stage.warm()
+    assert stage.granted().connection_id == newer
+    (first,) = dials(stage.core.retire("a", "v2", stage.now))  # another one was on its way already
+    stage.ready(first)
+    assert stage.granted().connection_id == first
+    assert stage.stats().leased == 2
+
+
+def test_a_line_of_an_old_version_is_handed_out_without_its_configuration_counting() -> None:
+    stage = one(floor=1, ceiling=8)
+    stage.warm()
+    stage.core.retire("a", "v2", stage.now)
+    assert not stage.granted().configured
+
+
+def test_without_successors_the_old_lines_go_after_a_while() -> None:
+    stage = one(floor=2, ceiling=2, reserve=0, proof_max_seconds=100.0)
+    stage.warm()
+    assert stage.core.retire("a", "v2", stage.now) == []  # no place for another line
+    since, effects = stage.now, list[Effect]()
+    while not closes(effects):
+        stage.now = stage.core.next_deadline(stage.now) or NEVER
+        effects = stage.core.tick(stage.now)
+    assert stage.now - since == OUTDATED_SECONDS
+    assert [close.reason for close in closes(effects)] == ["version", "version"]
+
+
+def test_an_operator_may_have_them_closed_now() -> None:
+    stage = one(floor=1, ceiling=8)
+    (line,) = stage.warm()
+    stage.core.retire("a", "v2", stage.now)
+    assert closes(stage.core.retire_outdated("a", stage.now)) == [Close(line, "version")]
+
+
+def test_a_dial_of_an_old_version_serves_until_its_successor_is_there() -> None:
     stage = one(floor=1)
     (line,) = dials(stage.start())
     assert stage.core.retire("a", "v2", stage.now) == []
-    effects = stage.ready(line)
-    assert closes(effects) == [Close(line, "version")]
-    (replacement,) = dials(effects)
-    assert closes(stage.ready(replacement)) == []
+    (replacement,) = dials(stage.ready(line))
+    assert closes(stage.ready(replacement)) == [Close(line, "version")]
     assert stage.granted().configured
+
+
+# Keys and limits.
+
+
+def test_a_new_key_is_tried_at_once_whatever_the_old_one_was_refused_for() -> None:
+    stage = one(floor=1)
+    lines = dials(stage.start())
+    for _ in range(STUBBORN_AFTER):
+        stage.fail(lines[0], Reason.UPSTREAM_REFUSED_KEY)
+        waited, lines = stage.until_dial()
+    assert stage.stats().key_refused
+    assert waited >= 20.0  # the old key is probed now and then
+    (probe,) = lines
+    (fresh,) = dials(stage.core.forgive(stage.now)) or [probe]
+    stage.fail(probe, Reason.UPSTREAM_REFUSED_KEY)  # it had the old key, and says nothing of the new one
+    if fresh == probe:
+        waited, (fresh,) = stage.until_dial()
+        assert waited <= 1.0
+    stage.ready(fresh)
+    assert not stage.stats().key_refused
+
+
+def test_a_lower_ceiling_closes_idle_lines_and_no_leased_one() -> None:
+    stage = one(floor=4, ceiling=8, reserve=0)
+    stage.warm()
+    stage.granted()
+    effects = stage.core.set_limits("a", limits(floor=1, ceiling=2, reserve=0), stage.now)
+    assert {close.reason for close in closes(effects)} == {"unwanted"}
+    assert stage.stats().leased == 1
+    assert stage.stats().leased + stage.stats().ready <= 2
 
 
 def test_to_name_the_version_that_is_in_use_changes_nothing() -> None:

@@ -8,7 +8,7 @@ import pytest
 from gateway.core.errors import CallerError, Reason
 from gateway.core.template import SAFETY_CLASSES, LineClass, Template, check_patch, configuration, merge
 
-LINE = LineClass("openai", "openai", "wss://host/v1/realtime", "gpt-realtime", "realtime", "main", "k1")
+LINE = LineClass("openai", "openai", "wss://host/v1/realtime", "gpt-realtime", "realtime", "main")
 SESSION: dict[str, Any] = {
     "type": "realtime",
     "instructions": "Be brief.",
