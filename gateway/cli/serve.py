@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from gateway.app import Gateway
+from gateway.app import Gateway, Source
 from gateway.cli.failure import CommandError
 from gateway.core.errors import GatewayError
 from gateway.rpc.server import ListenError as GrpcListenError
@@ -24,7 +24,8 @@ def serve(config: Path | None, *, insecure_dev: bool, pretty: bool) -> None:
     """Run until a signal. Raises `CommandError` when it cannot start."""
     configure(pretty=pretty)
     try:
-        gateway = Gateway(load(config), insecure_dev=insecure_dev)
+        source = Source(config, lambda: load(config))
+        gateway = Gateway(load(config), insecure_dev=insecure_dev, source=source)
         run(_until_signal(gateway))
     except (SettingsError, GrpcListenError, OpsListenError) as error:
         raise CommandError(str(error)) from None
@@ -51,18 +52,21 @@ def run(main: "asyncio.Future[None] | object") -> None:
 
 
 async def _until_signal(gateway: Gateway) -> None:
-    """Serve; the first SIGTERM or Ctrl-C drains, the second cuts."""
-    stop = asyncio.Event()
+    """Serve; the first SIGTERM or Ctrl-C drains, the second cuts. SIGHUP looks at the files now."""
+    stop, signalled = asyncio.Event(), False
     loop = asyncio.get_running_loop()
     serving = loop.create_task(gateway.run(stop))
 
     def on_signal() -> None:
-        if stop.is_set():
+        nonlocal signalled
+        if signalled:  # a drain that an operator asked for is not a first signal
             serving.cancel()
+        signalled = True
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, gateway.reload)
     try:
         await serving
     except asyncio.CancelledError:

@@ -20,6 +20,9 @@ _principal: ContextVar[Principal] = ContextVar("principal")
 # Kubernetes' own probe cannot send credentials, and the answer tells nothing but the state.
 OPEN_METHODS: Final = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
 
+# What HTTP/2 counts for each header beside its text.
+HEADER_BYTES: Final = 32
+
 _ADMIN: Final = "/trunkline.v1.AdminService/"
 _READING: Final = ("ListPools", "ListLeases", "ListSessions", "Watch", "GetCapabilities")
 RIGHTS: Final[Mapping[str, Right]] = {
@@ -59,6 +62,14 @@ class StaticTokens:
         """Know these callers."""
         self._holders = tuple(holders)
 
+    def knows(self, principal: Principal) -> bool:
+        """Whether this caller may still do all that it could when it called."""
+        return any(
+            (holder.principal.tenant, holder.principal.caller) == (principal.tenant, principal.caller)
+            and holder.principal.rights >= principal.rights
+            for holder in self._holders
+        )
+
     def authenticate(self, metadata: Mapping[str, str]) -> Principal | None:
         """Return who shows the token, or None. Takes the same time for every wrong token."""
         scheme, _, token = metadata.get("authorization", "").partition(" ")
@@ -75,6 +86,10 @@ class InsecureDev:
 
     TENANT: Final = "dev"
 
+    def knows(self, principal: Principal) -> bool:
+        """Whether it is the developer."""
+        return principal.tenant == self.TENANT
+
     def authenticate(self, metadata: Mapping[str, str]) -> Principal | None:
         """Return the developer."""
         del metadata
@@ -88,9 +103,11 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 class AuthInterceptor(grpc.aio.ServerInterceptor):
     """Stands before every method of the server."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
-        """Ask `authenticator` about each call."""
-        self._authenticator = authenticator
+    def __init__(self, authenticator: Authenticator, metadata_max_bytes: int) -> None:
+        """Ask `authenticator` about each call; another one may take its place."""
+        self.authenticator = authenticator
+        # gRPC's own limit holds only for those who have acknowledged it.
+        self._metadata_max_bytes = metadata_max_bytes
 
     async def intercept_service(
         self,
@@ -101,10 +118,13 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if method in OPEN_METHODS:
             return await continuation(handler_call_details)
-        metadata = {
-            key: value for key, value in handler_call_details.invocation_metadata or () if isinstance(value, str)
-        }
-        principal = self._authenticator.authenticate(metadata)
+        sent = handler_call_details.invocation_metadata or ()
+        if sum(len(key) + len(value) + HEADER_BYTES for key, value in sent) > self._metadata_max_bytes:
+            _log.warning("metadata_too_large", method=method)
+            error = CallerError(Reason.MESSAGE_TOO_LARGE, f"metadata is over {self._metadata_max_bytes} bytes")
+            return _refusing(error, await continuation(handler_call_details))
+        metadata = {key: value for key, value in sent if isinstance(value, str)}
+        principal = self.authenticator.authenticate(metadata)
         if principal is None:
             _log.warning("authentication_failed", method=method)
             error = CallerError(Reason.UNAUTHENTICATED, "no valid credentials were sent")

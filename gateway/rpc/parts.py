@@ -7,6 +7,7 @@ from gateway.core.events import Durability
 from gateway.core.template import Template
 from gateway.runtime.directory import Directory
 from gateway.runtime.pool import WarmPool
+from gateway.runtime.ports import SessionStore
 from gateway.runtime.reservations import Reservations
 
 
@@ -23,6 +24,10 @@ class ServiceParts:
     version: str
     message_max_bytes: int
     durability: Callable[[], Durability]
+    # Ends this gateway as a first signal does; takes how long sessions may go on, in seconds.
+    drain: Callable[[float], None]
+    drain_seconds: float
+    store: SessionStore
 
     def templates(self) -> list[Template]:
         """Every template, by name."""

@@ -33,8 +33,8 @@ HISTORY_MAX: Final = 1024
 SAFETY_IDENTIFIER_MAX: Final = 64
 
 
-def caller_message(request: session.ConverseRequest) -> out.CallerMessage | None:
-    """Return what a request asks for; None = an acknowledgement alone. A fault comes as `Refused`."""
+def caller_message(request: session.ConverseRequest) -> out.CallerMessage:
+    """Return what a request asks for. A fault comes as `Refused`."""
     kind = request.WhichOneof("message")
     if kind == "audio":
         return request.audio
@@ -50,7 +50,7 @@ def caller_message(request: session.ConverseRequest) -> out.CallerMessage | None
                 return out.ResumeRequest(request.resume.token)
     except CallerError as error:
         return out.Refused(error, request.cseq)
-    return None
+    return out.Ack()
 
 
 def _open(message: session.Open) -> out.OpenRequest:

@@ -101,6 +101,9 @@ def _opened(told: out.Opened) -> _Fields:
             output_format=FORMATS.get(told.output_format, types.AUDIO_FORMAT_UNSPECIFIED),
             correlation_id=told.correlation_id,
             protocol_revision=PROTOCOL_REVISION,
+            caller=told.caller,
+            metadata=told.metadata,
+            opened_at_unix_ms=told.opened_at_unix_ms,
         )
     }
 
@@ -144,6 +147,7 @@ def _closed(told: out.Closed) -> _Fields:
             error=error(told.error) if told.error else None,
             usage=usage(told.usage),
             duration_ms=told.duration_ms,
+            detail=told.detail,
         )
     }
 
@@ -167,6 +171,8 @@ def _state_changed(told: out.StateChanged) -> _Fields:
             state=types.SessionState.Value(f"SESSION_STATE_{told.state.name}"),
             durability=durability(told.durability),
             cause=told.cause,
+            lost_from=told.lost_from,
+            lost_to=told.lost_to,
         )
     }
 
@@ -184,6 +190,7 @@ def _plain(name: str, message: type[Any], **renamed: str) -> Callable[[Any], _Fi
 _FORMS: Final[dict[type[Any], Callable[[Any], _Fields]]] = {
     out.Opened: _opened,
     out.Queued: _plain("queued", event.Queued),
+    out.GoAway: _plain("go_away", event.GoAway),
     out.TextDelta: _plain("text_delta", event.TextDelta),
     out.TranscriptDelta: _plain("transcript_delta", event.TranscriptDelta),
     out.UserTranscriptDelta: _plain("user_transcript", event.UserTranscript, delta="text"),

@@ -45,6 +45,8 @@ class ServerOptions:
     # At most half of what a client of ours sends its pings by; a test compares.
     ping_interval_min_ms: int = 1_000
     handshake_timeout_ms: int = 5_000
+    connections_max: int = 4096
+    connection_idle_ms: int = 300_000
     streams_max: int = 100
     metadata_max_bytes: int = 8_192
 
@@ -66,6 +68,12 @@ def channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:
         ("grpc.max_metadata_size", options.metadata_max_bytes),
         ("grpc.absolute_max_metadata_size", options.metadata_max_bytes),
         ("grpc.server_handshake_timeout_ms", options.handshake_timeout_ms),
+        # The same for who sends the preface and then never acknowledges our settings.
+        ("grpc.http2.settings_timeout", options.handshake_timeout_ms),
+        # Over it, connections are closed as soon as they are accepted.
+        ("grpc.max_allowed_incoming_connections", options.connections_max),
+        # A connection that carries no call.
+        ("grpc.max_connection_idle_ms", options.connection_idle_ms),
         # A probed window would let minutes of speech pile up towards a caller that does not read.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", 65_536),
@@ -79,8 +87,9 @@ class GrpcServer:
     def __init__(self, options: ServerOptions, parts: ServiceParts, authenticator: Authenticator) -> None:
         """Build; nothing listens before `start`."""
         self._options = options
+        self._door = AuthInterceptor(authenticator, options.metadata_max_bytes)
         self._server = grpc.aio.server(
-            interceptors=(AuthInterceptor(authenticator),),
+            interceptors=(self._door,),
             options=channel_arguments(options),
         )
         add_services(self._server, parts)
@@ -106,6 +115,10 @@ class GrpcServer:
             text = f"cannot listen on {address}: it is in use, or not an address of this machine"
             raise ListenError(text)
         await self._server.start()
+
+    def admit(self, authenticator: Authenticator) -> None:
+        """Let another one decide about calls from now on."""
+        self._door.authenticator = authenticator
 
     async def set_serving(self, *, serving: bool) -> None:
         """Tell what the health service answers, for each service and for the server."""

@@ -16,11 +16,13 @@ from trunkline.v1 import (
     speech_pb2_grpc,
 )
 
+from gateway.core.errors import GatewayError
 from gateway.rpc.admin import AdminService
 from gateway.rpc.auth import current_principal
 from gateway.rpc.leases import LeaseService
 from gateway.rpc.parts import ServiceParts
 from gateway.rpc.status import abort
+from gateway.rpc.stored import stored_session
 from gateway.rpc.stream import Context, GrpcStream
 from gateway.rpc.unserved import fill_unserved
 
@@ -38,6 +40,15 @@ class SessionService:
         stream = GrpcStream(context, current_principal(), self._parts.message_max_bytes)
         error = await self._parts.directory.serve(stream)
         if error is not None:
+            await abort(context, error)
+
+    async def GetSession(  # noqa: N802
+        self, request: session_pb2.GetSessionRequest, context: Context
+    ) -> session_pb2.GetSessionResponse:
+        """Tell what is stored of a session, to the caller that owns it."""
+        try:
+            return await stored_session(self._parts, request.session_id, current_principal())
+        except GatewayError as error:
             await abort(context, error)
 
 

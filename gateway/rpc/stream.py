@@ -35,23 +35,18 @@ class GrpcStream:
 
         Bounded by the call: the server's pings end it when the caller is no longer there.
         """
-        while True:
-            try:
-                request = await self._context.read()
-            except grpc.aio.BaseError:
-                raise CallerGoneError from None
-            if request is _END:
-                return None
-            # The path of every audio frame: one look at the bytes, no other field.
-            audio = request.audio
-            size = len(audio) or request.ByteSize()
-            if size > self._message_max_bytes:
-                return Refused(self._too_large(size), request.cseq)
-            if audio:
-                return audio
-            message = caller_message(request)
-            if message is not None:
-                return message
+        try:
+            request = await self._context.read()
+        except grpc.aio.BaseError:
+            raise CallerGoneError from None
+        if request is _END:
+            return None
+        # The path of every audio frame: one look at the bytes, no other field.
+        audio = request.audio
+        size = len(audio) or request.ByteSize()
+        if size > self._message_max_bytes:
+            return Refused(self._too_large(size), request.cseq)
+        return audio or caller_message(request)
 
     async def write(self, outgoing: Outgoing) -> None:
         """Send one event; returns when the transport has room again. Raises `CallerGoneError`."""

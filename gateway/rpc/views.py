@@ -1,24 +1,36 @@
 """What operators are shown, from what the runtime knows."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from trunkline.v1 import admin_pb2, types_pb2
 
+from gateway.core.pool_limits import together
 from gateway.rpc.responses import usage
 from gateway.runtime.lease import HeldReservation, LeasedLine
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.session import LiveSession
 
+# One answer stays below the 4 MiB that a gRPC client accepts unless told otherwise.
+SESSIONS_MAX_BYTES: Final = 3 << 20
+
 
 def pool(source: WarmPool, gateway: str) -> admin_pb2.Pool:
     """Show one pool now."""
-    stats, template = source.stats(), source.template
-    line = template.line_class
+    return whole([source], gateway)
+
+
+def whole(sources: Sequence[WarmPool], gateway: str) -> admin_pb2.Pool:
+    """Show the pools of one template as one: several tenants may have lines of their own."""
+    stats, template = together([each.stats() for each in sources]), sources[0].template
+    line, tenants = template.line_class, " ".join(each.tenant for each in sources)
     return admin_pb2.Pool(
         name=template.name,
         gateway=gateway,
         template_version=template.version,
-        line_class=f"{line.target} {line.model} {line.account}" + (f" for {source.tenant}" if source.tenant else ""),
+        line_class=f"{line.target} {line.model} {line.account}" + (f" for {tenants}" if tenants else ""),
         dialling=stats.dialling,
         warm=stats.ready,
         leased=stats.leased,
@@ -31,7 +43,7 @@ def pool(source: WarmPool, gateway: str) -> admin_pb2.Pool:
         is_draining=stats.draining_pool,
         breaker_open=stats.breaker_open,
         key_refused=stats.key_refused,
-        acquires=source.acquires,
+        acquires=sum((each.acquires for each in sources), Counter[str]()),
         last_dial_failure=stats.last_failure or "",
     )
 
@@ -72,6 +84,18 @@ def _reservation(each: HeldReservation, gateway: str) -> admin_pb2.Lease:
         expires_in_ms=_ms(each.expires_at - _now()),
         correlation_id=each.holder.correlation_id,
     )
+
+
+def sessions(live: Iterable[LiveSession], gateway: str) -> list[admin_pb2.Session]:
+    """Show sessions now. Where they are too many for one answer, the later ones come without their marks."""
+    shown, size_bytes = [], 0
+    for each in live:
+        view = session(each, gateway)
+        if size_bytes + view.ByteSize() > SESSIONS_MAX_BYTES:
+            view.ClearField("metadata")
+        size_bytes += view.ByteSize()
+        shown.append(view)
+    return shown
 
 
 def session(live: LiveSession, gateway: str) -> admin_pb2.Session:

@@ -9,16 +9,8 @@ from typing import Final, NoReturn, TypeVar
 
 import structlog
 
-from gateway.core.effects import Effect, Grant, Reject, Reserve
-from gateway.core.errors import (
-    RETRYABLE,
-    CallerError,
-    CapacityError,
-    GatewayError,
-    PoolNumbers,
-    Reason,
-    UpstreamError,
-)
+from gateway.core.effects import Close, Effect, Grant, Reject, Reserve
+from gateway.core.errors import CallerError, GatewayError, Reason
 from gateway.core.events import LineSource
 from gateway.core.ids import LeaseId, WaiterId
 from gateway.core.pool_limits import PoolLimits, PoolStats
@@ -26,24 +18,12 @@ from gateway.core.reservation import ReservationEvent
 from gateway.core.template import Template
 from gateway.runtime.lease import HeldReservation, Holder, LeasedLine, Place, RejectedError, Wish, source_of
 from gateway.runtime.ports import CallerGoneError, PoolObserver, Upstream
+from gateway.runtime.refusals import refusal
 from gateway.runtime.trunk_group import Answer, TrunkGroup
 
 # How often a waiter looks whether its place has changed.
 PLACE_SECONDS: Final = 0.25
 PLACES_NEAR: Final = 32
-# What stood in the way, for the sentence; anything else is what dialling fails with.
-_REFUSALS: Final = {
-    Reason.QUEUE_FULL: "{waiting} callers wait already",
-    Reason.WAIT_TIMED_OUT: "none was ready in time",
-    Reason.POOL_EXHAUSTED: "every line is in use",
-    Reason.RATE_LIMITED: "the account has no turn to dial yet",
-    Reason.POOL_PAUSED: "an operator has paused it",
-    Reason.DRAINING: "it is going away",
-}
-_BLOCKED: Final = {
-    Reason.POOL_EXHAUSTED: "the account has no place for another line",
-    Reason.RATE_LIMITED: "the account has no turn to dial yet",
-}
 # One sequence for all pools: several templates share a group.
 _waiter_ids = count(1)
 _log = structlog.get_logger(__name__)
@@ -103,11 +83,15 @@ class WarmPool:
         """Take nothing new; idle lines close, leases go on."""
         self._perform(self._core.drain(self._now(), self.name))
 
-    def retire_others(self) -> int:
-        """Replace ready lines of another version than the template's; return how many there were."""
-        before = self.stats().ready
-        self._perform(self._core.retire(self.name, self.template.version, self._now()))
-        return before - self.stats().ready
+    def set_limits(self, limits: PoolLimits) -> None:
+        """Let other bounds hold from now on."""
+        self._perform(self._core.set_limits(self.name, limits, self._now()))
+
+    def retire_outdated(self) -> int:
+        """Close the ready lines of another version than the template's now; return how many there were."""
+        effects = self._core.retire_outdated(self.name, self._now())
+        self._perform(effects)
+        return sum(isinstance(effect, Close) and effect.reason == "version" for effect in effects)
 
     # For sessions.
 
@@ -281,18 +265,4 @@ class WarmPool:
         self._observer.acquired(self.name, result, waited_seconds)
 
     def _refuse(self, reject: Reject) -> NoReturn:
-        stats, reason = self.stats(), reject.reason
-        state = f"{stats.leased} leased, {stats.ready} ready, {stats.dialling} dialling of {stats.ceiling}"
-        gave = f"pool {self.name} gave no line within {reject.waited_seconds:.2f} s"
-        retry_after = stats.retry_after_seconds if reason in RETRYABLE else None
-        if reason not in _REFUSALS:  # what dialling last failed with
-            last = self._group.last_error
-            known = last is not None and last.reason is reason
-            why, code = (last.message, last.upstream_code) if last is not None and known else ("dialling fails", "")
-            message = f"{gave}: {why} ({state})"
-            raise UpstreamError(reason, message, upstream_code=code, retry_after_seconds=retry_after) from None
-        scope = "account" if reason is stats.blocked_by else "pool"
-        why = _BLOCKED[reason] if scope == "account" else _REFUSALS[reason].format(waiting=stats.waiting)
-        numbers = PoolNumbers(scope, self.name, stats.total, stats.leased, stats.ready, stats.dialling, stats.waiting)
-        message = f"{gave}: {why} ({state})"
-        raise CapacityError(reason, message, numbers=numbers, retry_after_seconds=retry_after) from None
+        raise refusal(self.name, reject, self.stats(), self._group.last_error) from None

@@ -153,15 +153,22 @@ class SessionStore(Protocol):
     def durability(self) -> Durability:
         """What a stored event outlives now; NONE while the store cannot be reached."""
 
-    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry]) -> None:
+    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False) -> None:
         """Add entries with consecutive numbers; returns when they are stored as durably as `durability` says.
 
-        Raises `StoreError`: STORE_UNAVAILABLE (may be tried again with the same entries: what is
-        there already is not stored twice) or SUPERSEDED (a newer owner wrote: stop).
+        With `anew` there may be a gap before them: what was there is lost. Raises `StoreError`: STORE_UNAVAILABLE
+        (may be tried again with the same entries: what is there already is not stored twice), `LogGapError`, or
+        SUPERSEDED (a newer owner wrote: stop).
         """
 
     async def finish(self, key: SessionKey, epoch: int) -> None:
         """Let the session's state go, at once or after the configured retention."""
+
+    async def read(self, key: SessionKey, from_seq: int = 1) -> list[LogEntry]:
+        """Return what is stored from number `from_seq` on; oldest entries may be trimmed away.
+
+        Raises `StoreError`: STORE_UNAVAILABLE, or INTERNAL when an entry does not open.
+        """
 
 
 @dataclass(frozen=True, slots=True)

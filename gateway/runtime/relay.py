@@ -83,7 +83,7 @@ class Relay:
             self._count_message()
             if isinstance(message, out.Bye) and message.now:
                 return True
-            if not isinstance(message, out.Bye):
+            if not isinstance(message, out.Bye | out.Ack):
                 self._refuse(Reason.INVALID_FRAME, "input after bye", 0)
         return False
 

@@ -58,9 +58,8 @@ class Redeemed:
 class Reservations:
     """The reservations of one gateway. `run` must be running for those used elsewhere to end here."""
 
-    def __init__(self, pools: dict[str, WarmPool], book: ReservationBook, sealer: TokenSealer, gateway: str) -> None:
+    def __init__(self, book: ReservationBook, sealer: TokenSealer, gateway: str) -> None:
         """Begin empty. `gateway` is this process, different at each start."""
-        self._pools = pools
         self._book = book
         self._sealer = sealer
         self._gateway = gateway

@@ -16,6 +16,7 @@ from gateway.core import events as out
 from gateway.core.conversation import Conversation
 from gateway.core.errors import CallerError, GatewayError, Reason, StoreError, UpstreamError
 from gateway.core.ids import SessionId
+from gateway.core.principal import Principal
 from gateway.core.session import TABLE, SessionEvent, SessionState
 from gateway.core.transitions import step
 from gateway.core.turns import TurnTaking, detection_of
@@ -28,12 +29,15 @@ from gateway.runtime.pool import WarmPool
 from gateway.runtime.ports import CallerGoneError, CallerStream, SessionKey
 from gateway.runtime.pulse import watch
 from gateway.runtime.relay import Relay
+from gateway.runtime.session_limits import hold_to_limits
 from gateway.runtime.session_options import CANCELLED, GONE, Ending, SessionParts
-from gateway.runtime.session_words import bounded, idle_max_seconds, life_max_seconds, opened, report
+from gateway.runtime.session_words import bounded, opened, report
 
 _log = structlog.get_logger(__name__)
 # How often a holder says that it uses its lease.
 RENEW_SECONDS = 1.0
+# How long a session may go on whose caller's credentials have been taken away.
+EXPEL_SECONDS = 30.0
 # The first owner of a session.
 FIRST_EPOCH = 1
 
@@ -41,8 +45,8 @@ FIRST_EPOCH = 1
 class LiveSession:
     """One session from its first message to its end."""
 
-    def __init__(self, stream: CallerStream, parts: SessionParts) -> None:
-        """Begin; nothing happens before `run`."""
+    def __init__(self, stream: CallerStream, parts: SessionParts, admit: Callable[[Principal], None]) -> None:
+        """Begin; nothing happens before `run`. `admit` raises `CapacityError` when there is no room for a session."""
         self.id = SessionId(f"sess_{secrets.token_urlsafe(15)}")
         self.state = SessionState.OPENING
         self.request = out.OpenRequest()
@@ -53,14 +57,26 @@ class LiveSession:
         self.upstream_session_id = ""
         self.conversation = Conversation(TurnTaking())
         self.started_at = self.stirred_at = self._now()
+        # When it must be over because its caller may not call any more; None = it may.
+        self.leaves_by: float | None = None
+        # Whether it has said `open`, and was let in.
+        self.is_admitted = False
+        self._admit = admit
         self._parts = parts
         self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._left = asyncio.Event()
 
-    def end(self, ending: Ending) -> None:
-        """Ask the session to end; the first ending counts."""
-        if not self._ended.done():
-            self._ended.set_result(ending)
+    def end(self, ending: Ending) -> bool:
+        """Ask the session to end; return whether it was this very call: the first ending counts."""
+        if self._ended.done():
+            return False
+        self._ended.set_result(ending)
+        return True
+
+    def expel(self) -> None:
+        """Let it end soon: its caller may not call any more."""
+        if self.leaves_by is None:
+            self.leaves_by = self._now() + EXPEL_SECONDS
 
     def caller_left(self) -> None:
         """Record that the stream is gone: there is nobody to take leave of."""
@@ -98,6 +114,8 @@ class LiveSession:
     async def _hold_line(self) -> Ending:
         parts = self._parts
         self.request = await first_message(self.stream, self._ended, parts.options.first_message_seconds)
+        self._admit(self.stream.principal)
+        self.is_admitted = True
         opening = await prepare(self.request, self.stream, parts)
         self.pool = opening.pool.name
         async with AsyncExitStack() as stack:
@@ -144,7 +162,7 @@ class LiveSession:
             lanes.run,
             relay.write,
             relay.downlink,
-            lambda: self._watch(relay),
+            lambda: hold_to_limits(self, relay, lanes, parts),
             lambda: watch(upstream, lambda: relay.heard_at, lambda: self.conversation.is_busy, pulse),
             lambda: lift_guard(relay, opening),
             lambda: self._uplink(relay, opening, line),
@@ -217,25 +235,6 @@ class LiveSession:
             for task in tasks:
                 task.cancel()
 
-    async def _watch(self, relay: Relay) -> None:
-        """Hold the session to its limits, once a second."""
-        options = self._parts.options
-        life, idle = life_max_seconds(self.request, options), idle_max_seconds(self.request, options)
-        while True:
-            await asyncio.sleep(1.0)
-            now = self._now()
-            self.stirred_at = relay.stirred_at
-            if now - self.started_at >= life:
-                self.end(Ending(out.ClosedReason.LIFE_OVER))
-            elif now - relay.stirred_at >= idle:
-                self.end(Ending(out.ClosedReason.IDLE))
-            elif relay.sending_seconds(now) >= options.send_max_seconds:
-                text = "the provider has stopped reading"
-                raise UpstreamError(Reason.UPSTREAM_STUCK, text)
-            elif relay.writing_seconds(now) >= options.send_max_seconds:
-                text = f"a message has waited {options.send_max_seconds:.0f} s to be read"
-                raise CallerError(Reason.SLOW_CALLER, text)
-
     async def _keep(self, line: LeasedLine, pool: WarmPool) -> None:
         """Say every second that the line is in use, for as long as the caller is there."""
         while not self._left.is_set():
@@ -256,7 +255,8 @@ class LiveSession:
             error = out.ErrorEvent(ending.error.reason, ending.error.message, upstream_code=code)
         duration_ms = round((self._now() - self.started_at) * 1000)
         try:
-            lanes.control(out.Closed(ending.reason, self.conversation.tally.usage, duration_ms, error))
+            usage = self.conversation.tally.usage
+            lanes.control(out.Closed(ending.reason, usage, duration_ms, error, ending.detail))
         except CallerError as full:  # so much waits that not even this finds room
             _log.warning("closed_not_told", session_id=self.id, reason=full.reason)
             return False

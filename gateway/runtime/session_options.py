@@ -58,6 +58,8 @@ class Ending:
     reason: ClosedReason
     error: GatewayError | None = None
     caller_gone: bool = False
+    # The words of the operator who ended it.
+    detail: str = ""
 
     def steps(self) -> tuple[SessionEvent, ...]:
         """The way through the machine of a session that is neither resumable nor recovered."""

@@ -1,5 +1,6 @@
 """What a session says of itself: `opened` at its beginning, the report at its end."""
 
+import time
 from typing import TYPE_CHECKING
 
 from gateway.core import events as out
@@ -50,6 +51,9 @@ def opened(session: "LiveSession", line: LeasedLine, template: Template, parts: 
         input_format=turns.input_format.name,
         output_format=turns.output_format.name,
         correlation_id=request.correlation_id,
+        caller=session.stream.principal.caller,
+        metadata=request.metadata,
+        opened_at_unix_ms=time.time_ns() // 1_000_000,
     )
 
 

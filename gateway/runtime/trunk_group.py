@@ -17,6 +17,7 @@ from gateway.core.pool_limits import PoolStats
 from gateway.core.template import LineClass, Template
 from gateway.runtime.lease import RejectedError
 from gateway.runtime.liveness import prove
+from gateway.runtime.places import Places
 from gateway.runtime.ports import Dialer, DialTimes, PoolObserver, SlotKind, Slots, Upstream
 from gateway.runtime.tasks import TaskScope
 
@@ -48,7 +49,7 @@ class TrunkGroup:
         self.line_class = line_class
         # What lines without a template's configuration are counted as.
         self.bare_name = f"bare:{line_class.target}/{line_class.model}"
-        self.templates = templates
+        self.templates = dict(templates)
         self.core = core
         # What the last dial failed with.
         self.last_error: DialError | None = None
@@ -60,7 +61,7 @@ class TrunkGroup:
         self._slots = slots
         self._observer = observer
         self._lines: dict[ConnectionId, Upstream] = {}
-        self._places: dict[ConnectionId, SlotKind] = {}
+        self._places = Places(slots, line_class.account)
         self._dials: dict[ConnectionId, asyncio.Task[None]] = {}
         self._pool_names: dict[ConnectionId, str] = {}
         self._answers: dict[WaiterId, Answer] = {}
@@ -92,6 +93,14 @@ class TrunkGroup:
     def drain(self) -> None:
         """Take nothing new; idle lines close, leases go on."""
         self.perform(self.core.drain(self.now()))
+
+    def retire(self, pool: str, version: str) -> None:
+        """Make ready lines of this version; others are replaced one by one, leased ones live on."""
+        self.perform(self.core.retire(pool, version, self.now()))
+
+    def forgive(self) -> None:
+        """Dial again at once, whatever has failed: the account has a new key."""
+        self.perform(self.core.forgive(self.now()))
 
     def fence(self) -> None:
         """Close every line, also those that are held."""
@@ -156,7 +165,7 @@ class TrunkGroup:
         self._timer = None if deadline is None else loop.call_at(deadline, self.tick)
 
     def _deliver(self, grant: Grant) -> None:
-        self._place_becomes(grant.connection_id, SlotKind.LEASED)
+        self._places.become(grant.connection_id, SlotKind.LEASED)
         # The line goes along: it may be lost before the caller's task runs.
         self._answer(grant.waiter_id, (grant, self._lines[grant.connection_id]))
 
@@ -187,7 +196,7 @@ class TrunkGroup:
             _log.exception("dial_failed", pool=dial.pool or self.bare_name, error=type(error).__name__)
             self._failed(dial, DialError(Reason.INTERNAL, "a dial failed inside the gateway"), DialTimes())
             return
-        self._places[connection_id] = _KINDS[dial.urgency]
+        self._places.taken(connection_id, _KINDS[dial.urgency])
         try:
             await asyncio.sleep(delay)
             self.core.dial_begun(connection_id, self.now())
@@ -195,7 +204,7 @@ class TrunkGroup:
             await self._connect(dial)
         finally:
             if connection_id not in self._lines:
-                self._free_place(connection_id)
+                self._places.free(connection_id)
 
     async def _connect(self, dial: Dial) -> None:
         connection_id, pool = dial.connection_id, dial.pool or self.bare_name
@@ -217,7 +226,7 @@ class TrunkGroup:
         self._observer.dialled(pool, "ok", times)
         self._lines[connection_id] = upstream
         self._pool_names[connection_id] = pool
-        self._place_becomes(connection_id, SlotKind.WARM)
+        self._places.become(connection_id, SlotKind.WARM)
         self._tasks.spawn(self._watch(connection_id, upstream), "watch")
         self.perform(self.core.dial_succeeded(connection_id, upstream.life_seconds, self.now()))
         self.on_change()
@@ -235,7 +244,7 @@ class TrunkGroup:
         """Tell the core when a line ends by itself; one that we close has left `_lines` before."""
         reason = await upstream.wait_closed()
         if self._lines.pop(connection_id, None) is not None:
-            self._free_place(connection_id)
+            self._places.free(connection_id)
             self._lost(connection_id, reason)
 
     def _lost(self, connection_id: ConnectionId, reason: str) -> None:
@@ -268,7 +277,7 @@ class TrunkGroup:
         try:
             await upstream.close()
         finally:
-            self._free_place(connection_id)
+            self._places.free(connection_id)
 
     async def _close(self, close: Close) -> None:
         connection_id = close.connection_id
@@ -282,19 +291,6 @@ class TrunkGroup:
                 await upstream.close()
                 self._observer.connection_closed(self._pool_names.pop(connection_id), close.reason)
         finally:  # a place under the ceiling must come back, whatever went wrong
-            self._free_place(connection_id)
+            self._places.free(connection_id)
             self.perform(self.core.close_finished(connection_id, self.now()))
             self.on_change()
-
-    # Places at the account.
-
-    def _place_becomes(self, connection_id: ConnectionId, kind: SlotKind) -> None:
-        before = self._places[connection_id]
-        if before is not kind:
-            self._places[connection_id] = kind
-            self._slots.change(self.line_class.account, before, kind)
-
-    def _free_place(self, connection_id: ConnectionId) -> None:
-        kind = self._places.pop(connection_id, None)
-        if kind is not None:
-            self._slots.release(self.line_class.account, kind)

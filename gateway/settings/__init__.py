@@ -4,6 +4,7 @@ Precedence: environment (`TRUNKLINE_GRPC__ADDRESS`), then the file, then the def
 or variable refuses the start, with its path.
 """
 
+from gateway.settings.changes import needs_restart
 from gateway.settings.load import SettingsError, environment_key, load
 from gateway.settings.sections import CallerSettings, PoolSettings, SealingKeySettings, is_loopback
 from gateway.settings.whole import Settings
@@ -17,4 +18,5 @@ __all__ = [
     "environment_key",
     "is_loopback",
     "load",
+    "needs_restart",
 ]

@@ -16,6 +16,7 @@ from gateway.settings.load import SettingsError, environment_key
 from gateway.settings.sections import PoolSettings, TemplateSettings, is_loopback
 from gateway.settings.whole import Settings
 from gateway.store.options import AccountSlots
+from gateway.store.sealing_keys import DataKey, read_key
 from gateway.upstream.account import Account, ApiKey
 
 # Works with a simulator on loopback, and opens nothing anywhere else.
@@ -106,11 +107,20 @@ def templates(settings: Settings) -> dict[str, Template]:
             model=_model(chosen),
             session_type=chosen.session.get("type", "realtime"),
             account=account,
-            key_version="1",
             safety=settings.accounts[account].safety,
         )
         made[name] = Template(name, line, chosen.session, chosen.recovery.user_turns, chosen.durability)
     return made
+
+
+def lines_max(settings: Settings) -> int:
+    """Return how many lines all accounts together may have."""
+    return sum(account.connections_max for account in settings.accounts.values())
+
+
+def sealing_keys(settings: Settings) -> list[DataKey]:
+    """Return the keys that seal what is stored. Raises `StoreError`."""
+    return [read_key(key.id, key.file) for key in settings.store.sealing_keys]
 
 
 def by_tenant(settings: Settings, made: Iterable[Template]) -> list[tuple[str, Template]]:

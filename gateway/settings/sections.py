@@ -8,13 +8,13 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.core.principal import Right
+from gateway.store.address import parse
 
 # What may stand in a header: no blank, no line end.
 HEADER_WORD: Final = r"^[\x21-\x7e]+$"
 # The longest that the contract's 32-bit counts and a day's work need.
 LIFE_MAX_SECONDS: Final = 86_400
 PORT_MAX: Final = 65_535
-REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 
 
 def is_loopback(host: str) -> bool:
@@ -82,13 +82,27 @@ class DoorSettings(_Section):
 class RedisSettings(_Section):
     """Where session state is kept."""
 
-    url: str = Field("embedded", repr=False, description="embedded | redis:// | rediss:// | unix://")
+    url: str = Field(
+        "embedded",
+        repr=False,
+        description="embedded | redis:// rediss:// unix:// | redis+sentinel://HOST:PORT,…/NAME/DB | "
+        "redis+cluster://HOST:PORT,… (with TLS: rediss+…)",
+    )
+    password_file: Path | None = Field(None, description="the password of the URL's user, read at each connect")
+    sentinel_password_file: Path | None = Field(None, description="the Sentinels' own password, where they ask for one")
+    ca_file: Path | None = Field(
+        None, description="the authority of the servers' certificates, PEM; null = the system's"
+    )
 
     @model_validator(mode="after")
     def _known(self) -> "RedisSettings":
-        if self.url != "embedded" and urlsplit(self.url).scheme not in REDIS_SCHEMES:
-            schemes = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
-            raise ValueError(f"url must be embedded or begin with one of {schemes}")
+        address = None if self.url == "embedded" else parse(self.url)
+        if address is None and (self.password_file or self.sentinel_password_file or self.ca_file):
+            raise ValueError("password_file, sentinel_password_file and ca_file are for an external Redis")
+        if address is not None and address.password is not None and self.password_file is not None:
+            raise ValueError("url holds a password, and password_file names another one")
+        if self.ca_file is not None and address is not None and not address.tls:
+            raise ValueError("ca_file needs a URL that begins with rediss")
         return self
 
 
@@ -259,3 +273,4 @@ class LimitSettings(_Section):
     heartbeat_ms: int = Field(1000, ge=100, le=60_000, description="silence before an ack travels alone")
     drain_seconds: float = Field(45, ge=0, description="how long sessions may finish at a stop")
     sessions_max: int = Field(1000, ge=1, description="sessions in one process")
+    connections_max: int = Field(4096, ge=1, description="callers' connections to one process; more are closed at once")

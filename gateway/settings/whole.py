@@ -21,6 +21,7 @@ from gateway.settings.sections import (
     TemplateSettings,
     is_loopback,
 )
+from gateway.store.address import RedisAddress, parse
 
 ENV_PREFIX: Final = "TRUNKLINE_"
 
@@ -116,6 +117,18 @@ def _check_production(settings: Settings) -> None:
     host = settings.grpc.address.rpartition(":")[0]
     if settings.grpc.tls.cert_file is None and not is_loopback(host):
         raise ValueError("grpc.tls: in production only a loopback address may go without")
+    if settings.redis.url != "embedded":
+        _check_production_redis(parse(settings.redis.url))
     for name, account in settings.accounts.items():
         if account.key_file is None:
             raise ValueError(f"accounts.{name}.key_file: needed in production")
+
+
+def _check_production_redis(address: RedisAddress) -> None:
+    """Refuse what would carry sessions in the clear, or let the gateway do more at Redis than it needs."""
+    if address.password is not None:
+        raise ValueError("redis.url: holds a password; in production it stands in redis.password_file")
+    if address.username in (None, "default"):
+        raise ValueError("redis.url: in production it names a user of its own, not default")
+    if not address.tls and not address.is_local:
+        raise ValueError("redis.url: in production only this machine may be reached without TLS (rediss://)")

@@ -118,7 +118,7 @@ _FIELDS_BY_KIND: Final[Mapping[Callable[[object], Plain], str]] = {
         previous_state task stage result method status component target account provider
         model template template_version profile durability address owner_address peer signal
         version key_id connection_id lease_id waiter_id response_id item_id event_id upstream_code
-        code command direction trigger outcome health rights names components""",
+        code command pools direction trigger outcome health rights names components""",
     label: "tenant caller correlation_id",
     text: "reason cause error message detail hint path",
     trace: "exception",
@@ -128,7 +128,7 @@ _FIELDS_BY_KIND: Final[Mapping[Callable[[object], Plain], str]] = {
         output_reasoning_tokens seconds delay_seconds deadline_seconds retry_after_seconds
         life_seconds lag_seconds entry_age_ms attempt count epoch seq cseq size_bytes port pid
         worker floor ceiling total dialling ready leased warm draining waiting position sessions
-        retryable durable now""",
+        retryable durable now limit wanted dials_max waiters_max wait_max_ms""",
 }
 FIELDS: Final[Mapping[str, Callable[[object], Plain]]] = {
     name: kind for kind, names in _FIELDS_BY_KIND.items() for name in names.split()

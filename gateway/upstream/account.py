@@ -1,5 +1,6 @@
 """Whose key is used. The key leaves this object in one place: the header of a dial."""
 
+import hmac
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -19,6 +20,10 @@ class ApiKey:
     def bearer(self) -> str:
         """Return the value of the authorization header."""
         return f"Bearer {self.__value}"
+
+    def same_as(self, other: "ApiKey") -> bool:
+        """Whether both are one key."""
+        return hmac.compare_digest(self.bearer(), other.bearer())
 
     def __repr__(self) -> str:
         """Show that it is a key, and nothing else."""

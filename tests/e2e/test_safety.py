@@ -8,6 +8,7 @@ from trunkline.v1 import session_pb2 as session
 from trunkline.v1 import types_pb2 as types
 
 from gateway.core.pool_limits import PoolStats
+from gateway.core.pool_limits import together as add_up
 from gateway.settings.parts import tenant_identifier
 from tests.support.stack import UNLIMITED, Running, caller_settings, pool, stack
 from tests.support.steering import Operator
@@ -33,7 +34,7 @@ async def until_all_are_warm(running: Running) -> None:
 
 
 def together(running: Running) -> PoolStats:
-    return running.gateway.stats()["default"]
+    return add_up([pool.stats() for pool in running.gateway.pools.values() if pool.name == "default"])
 
 
 async def test_each_tenant_has_warm_lines_of_its_own_that_name_it_to_the_provider(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def dialer(options: DialOptions = PATIENT) -> RealtimeDialer:
 
 
 def line_to(url: str) -> LineClass:
-    return LineClass("openai", "openai", url, "secret-model", "realtime", "main", "1")
+    return LineClass("openai", "openai", url, "secret-model", "realtime", "main")
 
 
 async def refused(url: str, options: DialOptions = PATIENT, session: dict[str, Any] | None = SESSION) -> DialError:

@@ -28,7 +28,7 @@ EVENT = b'{"type":"rate_limits.updated","rate_limits":[]}'
 async def ready(script: Callable[[Line], Awaitable[None]]) -> AsyncIterator[RealtimeConnection]:
     accounts = {"main": Account("main", ApiKey(KEY))}
     async with provider(script) as url:
-        line = LineClass("openai", "openai", url, "m", "realtime", "main", "1")
+        line = LineClass("openai", "openai", url, "m", "realtime", "main")
         connection = await RealtimeDialer(accounts, DialOptions()).dial(line, {"type": "realtime"}, DialTimes())
         try:
             yield connection

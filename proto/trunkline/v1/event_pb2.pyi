@@ -762,22 +762,30 @@ class StateChanged(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     DURABILITY_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
+    LOST_FROM_FIELD_NUMBER: _builtins.int
+    LOST_TO_FIELD_NUMBER: _builtins.int
     state: _types_pb2.SessionState.ValueType
     """Where it stands now."""
     durability: _types_pb2.Durability.ValueType
     """What outlives what from now on."""
     cause: _builtins.str
-    """Why, in one word: `rotation`, `upstream_lost`, `store_lost`, `store_back`, …"""
+    """Why, in one word: `rotation`, `upstream_lost`, `store_lost`, `store_back`, `store_gap`, …"""
+    lost_from: _builtins.int
+    """The events that the store has lost for good, both numbers included; 0 = none."""
+    lost_to: _builtins.int
+    """The last of them."""
     def __init__(
         self,
         *,
         state: _types_pb2.SessionState.ValueType = ...,
         durability: _types_pb2.Durability.ValueType = ...,
         cause: _builtins.str = ...,
+        lost_from: _builtins.int = ...,
+        lost_to: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "durability", b"durability", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "durability", b"durability", "lost_from", b"lost_from", "lost_to", b"lost_to", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -846,12 +854,15 @@ class Closed(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     DURATION_MS_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     reason: Global___ClosedReason.ValueType
     """Why."""
     resumable: _builtins.bool
     """Whether `resume` can still bring the session back."""
     duration_ms: _builtins.int
     """How long the session lasted, in milliseconds."""
+    detail: _builtins.str
+    """Why, in the words of the operator who ended it; else empty."""
     @_builtins.property
     def error(self) -> _errors_pb2.Error:
         """The error that ended it, if one did."""
@@ -868,10 +879,11 @@ class Closed(_message.Message):
         error: _errors_pb2.Error | None = ...,
         usage: _types_pb2.Usage | None = ...,
         duration_ms: _builtins.int = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_ms", b"duration_ms", "error", b"error", "reason", b"reason", "resumable", b"resumable", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "duration_ms", b"duration_ms", "error", b"error", "reason", b"reason", "resumable", b"resumable", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

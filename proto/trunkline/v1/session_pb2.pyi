@@ -658,6 +658,26 @@ class Opened(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SESSION_ID_FIELD_NUMBER: _builtins.int
     UPSTREAM_SESSION_ID_FIELD_NUMBER: _builtins.int
     OWNER_ADDRESS_FIELD_NUMBER: _builtins.int
@@ -678,6 +698,9 @@ class Opened(_message.Message):
     OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     PROTOCOL_REVISION_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    OPENED_AT_UNIX_MS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     upstream_session_id: _builtins.str
@@ -714,6 +737,10 @@ class Opened(_message.Message):
     """The caller's own mark."""
     protocol_revision: _builtins.int
     """The contract's revision that the gateway serves."""
+    caller: _builtins.str
+    """As whom the gateway knows the caller."""
+    opened_at_unix_ms: _builtins.int
+    """When the session got its line, in milliseconds since 1970, by the gateway's clock."""
     @_builtins.property
     def limits(self) -> Global___Limits:
         """The session's limits."""
@@ -721,6 +748,10 @@ class Opened(_message.Message):
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.Feature.ValueType]:
         """Which features are in force."""
+
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Marks given at `open`."""
 
     def __init__(
         self,
@@ -745,10 +776,13 @@ class Opened(_message.Message):
         output_format: _types_pb2.AudioFormat.ValueType = ...,
         correlation_id: _builtins.str = ...,
         protocol_revision: _builtins.int = ...,
+        caller: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        opened_at_unix_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "correlation_id", b"correlation_id", "durability", b"durability", "entry_age_ms", b"entry_age_ms", "features", b"features", "heartbeat_ms", b"heartbeat_ms", "input_format", b"input_format", "limits", b"limits", "model", b"model", "output_format", b"output_format", "owner_address", b"owner_address", "protocol_revision", b"protocol_revision", "resume_token", b"resume_token", "session_id", b"session_id", "source", b"source", "template", b"template", "template_version", b"template_version", "upstream_session_id", b"upstream_session_id", "waited_ms", b"waited_ms", "window_bytes", b"window_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "config", b"config", "correlation_id", b"correlation_id", "durability", b"durability", "entry_age_ms", b"entry_age_ms", "features", b"features", "heartbeat_ms", b"heartbeat_ms", "input_format", b"input_format", "limits", b"limits", "metadata", b"metadata", "model", b"model", "opened_at_unix_ms", b"opened_at_unix_ms", "output_format", b"output_format", "owner_address", b"owner_address", "protocol_revision", b"protocol_revision", "resume_token", b"resume_token", "session_id", b"session_id", "source", b"source", "template", b"template", "template_version", b"template_version", "upstream_session_id", b"upstream_session_id", "waited_ms", b"waited_ms", "window_bytes", b"window_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from gateway.runtime.trunk_group import TrunkGroup
 from tests.support.virtual_time import turns
 from tests.unit.runtime.fakes import Book, Caller, Exchange, Line, Observer, Sealer, Slots, Store
 
-LINE = LineClass("openai", "openai", "wss://host/v1/realtime", "gpt-realtime", "realtime", "main", "k1")
+LINE = LineClass("openai", "openai", "wss://host/v1/realtime", "gpt-realtime", "realtime", "main")
 END_USER_LINE = replace(LINE, safety="end_user")
 # A floor that follows demand would move under the tests; those about it ask for it.
 STILL = DemandOptions(enabled=False)
@@ -77,7 +77,7 @@ class Stage:
         self.pools = {name: WarmPool(each, self.group, self.observer) for name, each in templates.items()}
         self.group.on_revoke = self._revoked
         self.template, self.pool = templates[names[0]], self.pools[names[0]]
-        self.reservations = Reservations(self.pools, self.book, self.sealer, gateway)
+        self.reservations = Reservations(self.book, self.sealer, gateway)
         self.options = SessionOptions()
         self._calls: list[asyncio.Task[Any]] = []
         self._directory: Directory | None = None

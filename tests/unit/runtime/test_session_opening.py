@@ -42,6 +42,8 @@ async def test_a_caller_is_told_everything_when_it_has_its_line(stage: Stage) ->
         input_format="audio/pcm",
         output_format="audio/pcm",
         correlation_id="c-1",
+        caller="bot",
+        opened_at_unix_ms=opened.opened_at_unix_ms,
     )
     assert stage.session.state is SessionState.ACTIVE
 

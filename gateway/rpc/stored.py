@@ -1,0 +1,108 @@
+"""What is stored of a session, told to the caller that owns it."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from trunkline.v1 import control_pb2 as control
+from trunkline.v1 import event_pb2 as event
+from trunkline.v1 import session_pb2 as session
+from trunkline.v1 import types_pb2 as types
+
+from gateway.core.errors import CallerError, Reason
+from gateway.core.principal import Principal
+from gateway.rpc.parts import ServiceParts
+from gateway.rpc.responses import usage
+from gateway.runtime.ports import LogEntry, SessionKey
+
+# The form of our ids; nothing else becomes part of a key.
+_ID: Final = re.compile(r"sess_[A-Za-z0-9_-]{1,64}")
+
+
+async def stored_session(parts: ServiceParts, session_id: str, principal: Principal) -> session.GetSessionResponse:
+    """Return what is known of a session, from its log and, while it runs here, from itself.
+
+    Raises `CallerError` UNKNOWN_SESSION, the same for one that never was and for somebody else's, and `StoreError`.
+    """
+    if not _ID.fullmatch(session_id):
+        raise _unknown()
+    entries = await parts.store.read(SessionKey(principal.tenant, session_id))
+    answer = _from_log(entries, session_id, principal.caller)
+    live = parts.directory.find(session_id)
+    mine = live is not None and (live.stream.principal.tenant, live.stream.principal.caller)
+    if live is None or mine != (principal.tenant, principal.caller):
+        if answer is None:
+            raise _unknown()
+        return answer
+    answer = answer or session.GetSessionResponse(session_id=session_id)
+    answer.state = types.SessionState.Value(f"SESSION_STATE_{live.state.name}")
+    answer.owner_address, answer.template = parts.owner_address, live.pool
+    answer.correlation_id = live.request.correlation_id
+    answer.usage.CopyFrom(usage(live.conversation.tally.usage))
+    return answer
+
+
+def _unknown() -> CallerError:
+    return CallerError(Reason.UNKNOWN_SESSION, "no session of yours has that id, or it is not kept any more")
+
+
+def _from_log(entries: Iterable[LogEntry], session_id: str, caller: str) -> session.GetSessionResponse | None:
+    """Read the log; None = there is none, or it is another caller's, or its beginning is not kept any more."""
+    answer = session.GetSessionResponse(session_id=session_id)
+    opened, said, calls = False, list[event.UserTranscript](), list[event.ToolCall]()
+    for entry in entries:
+        message = session.ConverseResponse.FromString(entry.payload)
+        answer.seq = entry.seq
+        match message.WhichOneof("message"):
+            case "opened" if message.opened.caller == caller:
+                _begin(answer, message.opened)
+                opened = True
+            case "item_done":
+                answer.items.append(_item(message.item_done, entry.seq))
+            case "user_transcript":
+                said.append(message.user_transcript)
+            case "tool_call":
+                calls.append(message.tool_call)
+            case "state_changed":
+                answer.state = message.state_changed.state
+            case "closed":
+                answer.state = types.SESSION_STATE_CLOSED
+                answer.usage.CopyFrom(message.closed.usage)
+    for transcript in said:
+        _transcribe(answer.items, transcript)
+    for call in calls:
+        _name(answer.items, call)
+    return answer if opened else None
+
+
+def _begin(answer: session.GetSessionResponse, opened: session.Opened) -> None:
+    answer.state = types.SESSION_STATE_ACTIVE
+    answer.owner_address, answer.template = opened.owner_address, opened.template
+    answer.correlation_id = opened.correlation_id
+    answer.metadata.update(opened.metadata)
+    answer.opened_at_unix_ms = opened.opened_at_unix_ms
+
+
+def _item(done: event.ItemDone, seq: int) -> session.StoredItem:
+    role = f"ROLE_{done.role.upper()}"
+    return session.StoredItem(
+        item_id=done.item_id,
+        type=done.type,
+        role=control.Role.Value(role) if role in control.Role.keys() else control.ROLE_UNSPECIFIED,  # noqa: SIM118 no mapping
+        text=done.text,
+        seq=seq,
+    )
+
+
+def _transcribe(items: Sequence[session.StoredItem], said: event.UserTranscript) -> None:
+    """Give a spoken turn its words, which may come after the item."""
+    for item in items:
+        if item.item_id == said.item_id:
+            item.text = item.text or said.text
+
+
+def _name(items: Sequence[session.StoredItem], call: event.ToolCall) -> None:
+    """Give a function call its name, which comes apart from the item."""
+    for item in items:
+        if item.item_id == call.item_id:
+            item.call_id, item.name = call.call_id, call.name
