@@ -5,11 +5,11 @@ Pure: `now` is monotonic seconds. Keeps no text and no audio, only ids, counts a
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.core import events as out
 from gateway.core import realtime as wire
+from gateway.core.answer import Answer
 from gateway.core.redaction import redact, shown_code
 from gateway.core.tally import Tally, elapsed_ms, limit_of, usage_of
 from gateway.core.turns import TurnTaking, detection_of, names_interruption
@@ -25,17 +25,6 @@ CONFIG_EVENT_ID: Final = "tl-config"
 GUARD_EVENT_ID: Final = "tl-guard"
 _CONTROL_EVENT_ID: Final = "tl-control-"
 _OUR_EVENT_ID: Final = re.compile(rf"{_CONTROL_EVENT_ID}([0-9]{{1,20}})-[0-9]+")
-
-
-@dataclass(slots=True)
-class _Answer:
-    id: str
-    created_at: float
-    speech_stopped_at: float | None
-    first_audio_at: float | None = None
-    item_id: str = ""
-    size_bytes: int = 0
-    tool_calls: int = 0
 
 
 class Conversation:
@@ -54,12 +43,14 @@ class Conversation:
         self.interruption_set_by = ""
         # (what it is counted from, seconds) of first audios that nobody has collected yet.
         self.first_audios: list[tuple[str, float]] = []
-        self._answers: dict[str, _Answer] = {}
+        # The same for first audible audio, which is what a listener waits for.
+        self.first_audibles: list[float] = []
+        self._answers: dict[str, Answer] = {}
         # By event id, in order: what was asked for and has not been answered.
         self._requested: dict[str, None] = {}
         self._commits: dict[str, None] = {}
         self._answer_expected = False
-        self._last_done: _Answer | None = None
+        self._last_done: Answer | None = None
         self._turn_open = False
         self._speech_stopped_at: float | None = None
         self._unheard_bytes = 0
@@ -138,6 +129,11 @@ class Conversation:
         position = answer.size_bytes // self.turns.output_format.sample_bytes
         answer.size_bytes += len(data)
         self.tally.audio_out_bytes += len(data)
+        if (
+            not answer.is_heard
+            and (seconds := answer.listen(data, position, self.turns.output_format, now)) is not None
+        ):
+            self.first_audibles.append(seconds)
         return out.OutputAudio(data, event.response_id, event.item_id, position)
 
     def receive(self, event: wire.ServerEvent, now: float) -> Sequence[out.SessionEvent]:
@@ -180,12 +176,12 @@ class Conversation:
             self._transcripts_due.add(event.item_id)
         return (out.InputCommitted(event.item_id),)
 
-    def _begin(self, response_id: str, now: float) -> _Answer:
+    def _begin(self, response_id: str, now: float) -> Answer:
         stopped_at, self._speech_stopped_at = self._speech_stopped_at, None
-        answer = self._answers[response_id] = _Answer(response_id, now, stopped_at)
+        answer = self._answers[response_id] = Answer(response_id, now, stopped_at)
         return answer
 
-    def _first_audio(self, answer: _Answer, now: float) -> None:
+    def _first_audio(self, answer: Answer, now: float) -> None:
         answer.first_audio_at = now
         self.first_heard_at = self.first_heard_at or now
         self.first_audios.append(("response_created", now - answer.created_at))
@@ -203,7 +199,7 @@ class Conversation:
 
     def _response_done(self, event: wire.ResponseDoneEvent, now: float) -> Sequence[out.SessionEvent]:
         response = event.response
-        answer = self._answers.pop(response.id, None) or _Answer(response.id, now, None)
+        answer = self._answers.pop(response.id, None) or Answer(response.id, now, None)
         self._last_done = answer
         usage = usage_of(response.usage)
         self.tally.responses += 1

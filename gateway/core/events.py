@@ -76,6 +76,9 @@ class Usage(Struct, frozen=True):
     output_text_tokens: int = 0
     output_audio_tokens: int = 0
     output_reasoning_tokens: int = 0
+    input_cached_text_tokens: int = 0
+    input_cached_audio_tokens: int = 0
+    input_cached_image_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         """Add up, field by field."""

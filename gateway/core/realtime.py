@@ -58,11 +58,18 @@ class Item(Struct, frozen=True):
         return "".join(part.text or part.transcript or "" for part in self.content)
 
 
+class _Cached(Struct, frozen=True):
+    text_tokens: int = 0
+    audio_tokens: int = 0
+    image_tokens: int = 0
+
+
 class _Tokens(Struct, frozen=True):
     text_tokens: int = 0
     audio_tokens: int = 0
     image_tokens: int = 0
     cached_tokens: int = 0
+    cached_tokens_details: _Cached | None = None
     reasoning_tokens: int = 0
 
 

@@ -24,6 +24,7 @@ def usage_of(usage: wire.UsageObject | None) -> out.Usage:
     if usage is None:
         return out.Usage()
     given, made = usage.input_token_details, usage.output_token_details
+    cached = given.cached_tokens_details
     return out.Usage(
         input_tokens=max(0, usage.input_tokens),
         output_tokens=max(0, usage.output_tokens),
@@ -34,6 +35,9 @@ def usage_of(usage: wire.UsageObject | None) -> out.Usage:
         output_text_tokens=max(0, made.text_tokens),
         output_audio_tokens=max(0, made.audio_tokens),
         output_reasoning_tokens=max(0, made.reasoning_tokens),
+        input_cached_text_tokens=max(0, cached.text_tokens) if cached else 0,
+        input_cached_audio_tokens=max(0, cached.audio_tokens) if cached else 0,
+        input_cached_image_tokens=max(0, cached.image_tokens) if cached else 0,
     )
 
 

@@ -191,6 +191,8 @@ class SessionReport:
     frames_out: int
     responses: int
     usage: Usage
+    # None = the prices of the model are not known.
+    cost_dollars: float | None = None
 
 
 class PoolObserver(Protocol):
@@ -208,6 +210,9 @@ class PoolObserver(Protocol):
     def connection_closed(self, pool: str, reason: str) -> None:
         """One line is closed."""
 
+    def idled(self, pool: str, seconds: float) -> None:
+        """One line that nobody took had stood ready for so long."""
+
     def lease_ended(self, pool: str, held_seconds: float) -> None:
         """One lease ended."""
 
@@ -220,6 +225,9 @@ class SessionObserver(Protocol):
 
     def first_audio(self, pool: str, since: str, seconds: float) -> None:
         """An answer's first audio came; `since` = speech_stopped or response_created."""
+
+    def first_audible(self, pool: str, seconds: float) -> None:
+        """An answer could first be heard so long after the caller stopped speaking, or after it was asked for."""
 
     def relayed(self, direction: str, seconds: float) -> None:
         """One sampled frame was passed on; direction = up or down."""

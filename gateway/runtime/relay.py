@@ -221,7 +221,10 @@ class Relay:
                 self._lanes.live(event)
         for since, seconds in self.conversation.first_audios:
             self._observer.first_audio(self._template.name, since, seconds)
+        for seconds in self.conversation.first_audibles:
+            self._observer.first_audible(self._template.name, seconds)
         self.conversation.first_audios.clear()
+        self.conversation.first_audibles.clear()
         self._moved.set()
 
     def _cut(self, event: out.Interrupted, dropped: Mapping[str, int]) -> out.Interrupted:

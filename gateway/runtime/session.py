@@ -50,8 +50,8 @@ class LiveSession:
         self.id = SessionId(f"sess_{secrets.token_urlsafe(15)}")
         self.state = SessionState.OPENING
         self.request = out.OpenRequest()
-        # The template's name, once it is known.
-        self.pool = ""
+        # The names of the template and of its model, once they are known.
+        self.pool = self.model = ""
         self.stream = stream
         self.line: LeasedLine | None = None
         self.upstream_session_id = ""
@@ -117,7 +117,7 @@ class LiveSession:
         self._admit(self.stream.principal)
         self.is_admitted = True
         opening = await prepare(self.request, self.stream, parts)
-        self.pool = opening.pool.name
+        self.pool, self.model = opening.pool.name, opening.pool.template.line_class.model
         async with AsyncExitStack() as stack:
             try:
                 line = await stack.enter_async_context(opening.pool.lease(self._wish(opening)))

@@ -4,6 +4,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gateway.core import events as out
+from gateway.core.prices import dollars
 from gateway.core.template import Template
 from gateway.runtime.lease import LeasedLine
 from gateway.runtime.ports import SessionReport
@@ -77,4 +78,5 @@ def report(session: "LiveSession", ending: Ending, now: float) -> SessionReport:
         frames_out=tally.frames_out,
         responses=tally.responses,
         usage=tally.usage,
+        cost_dollars=dollars(session.model, tally.usage),
     )

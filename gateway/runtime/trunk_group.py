@@ -17,6 +17,7 @@ from gateway.core.pool_limits import PoolStats
 from gateway.core.template import LineClass, Template
 from gateway.runtime.lease import RejectedError
 from gateway.runtime.liveness import prove
+from gateway.runtime.open_line import OpenLine
 from gateway.runtime.places import Places
 from gateway.runtime.ports import Dialer, DialTimes, PoolObserver, SlotKind, Slots, Upstream
 from gateway.runtime.tasks import TaskScope
@@ -53,17 +54,15 @@ class TrunkGroup:
         self.core = core
         # What the last dial failed with.
         self.last_error: DialError | None = None
-        # Its breaker may have changed: other groups look again.
+        # Its breaker may have changed: other groups look again. Then: a lease was taken back.
         self.on_change: Callable[[], None] = lambda: None
-        # Called with a lease that was taken back.
         self.on_revoke: Callable[[LeaseId], None] = lambda _lease_id: None
         self._dialer = dialer
         self._slots = slots
         self._observer = observer
-        self._lines: dict[ConnectionId, Upstream] = {}
+        self._lines: dict[ConnectionId, OpenLine] = {}
         self._places = Places(slots, line_class.account)
         self._dials: dict[ConnectionId, asyncio.Task[None]] = {}
-        self._pool_names: dict[ConnectionId, str] = {}
         self._answers: dict[WaiterId, Answer] = {}
         self._safety_identifiers: dict[WaiterId, str] = {}
         self._tasks = TaskScope(f"lines:{line_class.target}/{line_class.model}")
@@ -167,7 +166,9 @@ class TrunkGroup:
     def _deliver(self, grant: Grant) -> None:
         self._places.become(grant.connection_id, SlotKind.LEASED)
         # The line goes along: it may be lost before the caller's task runs.
-        self._answer(grant.waiter_id, (grant, self._lines[grant.connection_id]))
+        line = self._lines[grant.connection_id]
+        line.ready_since = None
+        self._answer(grant.waiter_id, (grant, line.upstream))
 
     def _answer(self, waiter_id: WaiterId, answer: Granted | Reserve) -> None:
         self._answers.pop(waiter_id).set_result(answer)
@@ -224,8 +225,7 @@ class TrunkGroup:
             self._failed(dial, DialError(Reason.INTERNAL, "a dial failed inside the gateway"), times)
             return
         self._observer.dialled(pool, "ok", times)
-        self._lines[connection_id] = upstream
-        self._pool_names[connection_id] = pool
+        self._lines[connection_id] = OpenLine(upstream, pool, self.now())
         self._places.become(connection_id, SlotKind.WARM)
         self._tasks.spawn(self._watch(connection_id, upstream), "watch")
         self.perform(self.core.dial_succeeded(connection_id, upstream.life_seconds, self.now()))
@@ -243,23 +243,27 @@ class TrunkGroup:
     async def _watch(self, connection_id: ConnectionId, upstream: Upstream) -> None:
         """Tell the core when a line ends by itself; one that we close has left `_lines` before."""
         reason = await upstream.wait_closed()
-        if self._lines.pop(connection_id, None) is not None:
+        if (line := self._lines.pop(connection_id, None)) is not None:
             self._places.free(connection_id)
-            self._lost(connection_id, reason)
+            self._lost(connection_id, line, reason)
 
-    def _lost(self, connection_id: ConnectionId, reason: str) -> None:
-        pool = self._pool_names.pop(connection_id)
-        self._observer.connection_closed(pool, "lost")
-        _log.info("line_lost", pool=pool, reason=reason)
+    def _lost(self, connection_id: ConnectionId, line: OpenLine, reason: str) -> None:
+        self._count_end(line, "lost")
+        _log.info("line_lost", pool=line.pool, reason=reason)
         self.perform(self.core.connection_lost(connection_id, self.now()))
         self.on_change()
 
+    def _count_end(self, line: OpenLine, reason: str) -> None:
+        self._observer.connection_closed(line.pool, reason)
+        if line.ready_since is not None:
+            self._observer.idled(line.pool, self.now() - line.ready_since)
+
     async def _prove(self, connection_id: ConnectionId) -> None:
-        upstream = self._lines.get(connection_id)
-        if upstream is None:
+        line = self._lines.get(connection_id)
+        if line is None:
             return
         try:
-            await prove(upstream, PROOF_SECONDS)
+            await prove(line.upstream, PROOF_SECONDS)
         except UpstreamClosedError as error:
             await self._give_up(connection_id, error.message)
             return
@@ -270,12 +274,12 @@ class TrunkGroup:
 
     async def _give_up(self, connection_id: ConnectionId, reason: str) -> None:
         """Take a line that seems to be dead for lost; its place is free when it is closed."""
-        upstream = self._lines.pop(connection_id, None)
-        if upstream is None:  # its end is known already
+        line = self._lines.pop(connection_id, None)
+        if line is None:  # its end is known already
             return
-        self._lost(connection_id, reason)
+        self._lost(connection_id, line, reason)
         try:
-            await upstream.close()
+            await line.upstream.close()
         finally:
             self._places.free(connection_id)
 
@@ -286,10 +290,10 @@ class TrunkGroup:
             if dial is not None:
                 dial.cancel()
                 await asyncio.wait({dial}, timeout=STOP_SECONDS)
-            upstream = self._lines.pop(connection_id, None)
-            if upstream is not None:
-                await upstream.close()
-                self._observer.connection_closed(self._pool_names.pop(connection_id), close.reason)
+            line = self._lines.pop(connection_id, None)
+            if line is not None:
+                await line.upstream.close()
+                self._count_end(line, close.reason)
         finally:  # a place under the ceiling must come back, whatever went wrong
             self._places.free(connection_id)
             self.perform(self.core.close_finished(connection_id, self.now()))

@@ -71,6 +71,12 @@ OLDEST_WAIT: Final = Family(
 POOL_FLOOR: Final = Family("trunkline_pool_floor", "Ready lines that the pool tries to keep now.", ("pool",))
 POOL_CEILING: Final = Family("trunkline_pool_ceiling", "Lines that the pool may have in any state.", ("pool",))
 
+IDLE_LINE: Final = Family(
+    "trunkline_idle_line_seconds_total",
+    "Seconds that lines have stood ready, counted when they are handed out or closed.",
+    ("pool",),
+)
+
 BREAKER_OPEN: Final = Family(
     "trunkline_breaker_open",
     "1 while dials to a target on an account are held back because they keep failing, else 0.",
@@ -87,6 +93,12 @@ FIRST_AUDIO: Final = Family(
     ("pool", "from"),
     (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 5),
 )
+FIRST_AUDIBLE: Final = Family(
+    "trunkline_first_audible_seconds",
+    "Seconds from speech_stopped, or else response_created, to the first audible sample as it is played.",
+    ("pool",),
+    (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 5),
+)
 RELAY: Final = Family(
     "trunkline_relay_seconds",
     "Seconds that a frame spent in the gateway, sampled; direction up = towards the model.",
@@ -98,6 +110,11 @@ TOKENS: Final = Family(
     "trunkline_tokens_total",
     "Tokens of ended sessions, by kind; input and output are totals that contain the other kinds.",
     ("pool", "kind"),
+)
+COST: Final = Family(
+    "trunkline_cost_dollars_total",
+    "US dollars that the tokens of ended sessions cost by the provider's published prices; unknown models cost 0.",
+    ("pool",),
 )
 ERRORS: Final = Family("trunkline_errors_total", "Errors that callers were told, by reason in lower case.", ("reason",))
 

@@ -67,6 +67,7 @@ def canonical(report: SessionReport) -> None:
         frames_in=report.frames_in,
         frames_out=report.frames_out,
         responses=report.responses,
+        cost_dollars=None if report.cost_dollars is None else round(report.cost_dollars, 6),
         **{name: getattr(usage, name) for name in usage.__struct_fields__},
     )
 

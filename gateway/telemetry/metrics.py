@@ -19,11 +19,14 @@ from gateway.telemetry.families import (
     ACQUIRE_WAIT,
     ACQUIRES,
     CONNECTIONS_CLOSED,
+    COST,
     DIAL,
     DIALS,
     ENTRY_AGE,
     ERRORS,
+    FIRST_AUDIBLE,
     FIRST_AUDIO,
+    IDLE_LINE,
     LEASE_HELD,
     LOOP_LAG,
     RELAY,
@@ -78,11 +81,14 @@ class Metrics:
         self.dial = Cells(self._histogram(DIAL))
         self.dials = Cells(self._counter(DIALS))
         self.entry_age = Cells(self._histogram(ENTRY_AGE))
+        self.idle_line = Cells(self._counter(IDLE_LINE))
         self.lease_held = Cells(self._histogram(LEASE_HELD))
         self.connections_closed = Cells(self._counter(CONNECTIONS_CLOSED))
         self.first_audio = Cells(self._histogram(FIRST_AUDIO))
+        self.first_audible = Cells(self._histogram(FIRST_AUDIBLE))
         self.relay = Cells(self._histogram(RELAY))
         self.tokens = Cells(self._counter(TOKENS))
+        self.cost = Cells(self._counter(COST))
         self.errors = Cells(self._counter(ERRORS))
         self.store_command = Cells(self._histogram(STORE_COMMAND))
         self.store_degraded = Gauge(STORE_DEGRADED.name, STORE_DEGRADED.help, registry=self.registry)

@@ -27,6 +27,7 @@ class PoolMetrics:
     def granted(self, pool: str, entry_age_seconds: float) -> None:
         """Record how old a handed-out line was."""
         self._metrics.entry_age[pool,].observe(entry_age_seconds)
+        self._metrics.idle_line[pool,].inc(entry_age_seconds)
 
     def dialled(self, pool: str, result: str, times: DialTimes) -> None:
         """Count one dial and the stages that it reached, also where it failed."""
@@ -37,6 +38,10 @@ class PoolMetrics:
     def connection_closed(self, pool: str, reason: str) -> None:
         """Count one closed line."""
         self._metrics.connections_closed[pool, reason].inc()
+
+    def idled(self, pool: str, seconds: float) -> None:
+        """Count the time of a line that nobody took."""
+        self._metrics.idle_line[pool,].inc(seconds)
 
     def lease_ended(self, pool: str, held_seconds: float) -> None:
         """Record how long a lease was held."""
@@ -57,11 +62,17 @@ class SessionMetrics:
             count = getattr(report.usage, field)
             if count > 0:  # a provider's slip below zero must not end a session in an error
                 self._metrics.tokens[report.pool, kind].inc(count)
+        if report.cost_dollars:
+            self._metrics.cost[report.pool,].inc(report.cost_dollars)
         self._log(report)
 
     def first_audio(self, pool: str, since: str, seconds: float) -> None:
         """Record an answer's delay."""
         self._metrics.first_audio[pool, since].observe(seconds)
+
+    def first_audible(self, pool: str, seconds: float) -> None:
+        """Record when an answer could first be heard."""
+        self._metrics.first_audible[pool,].observe(seconds)
 
     def relayed(self, direction: str, seconds: float) -> None:
         """Record one sampled frame."""

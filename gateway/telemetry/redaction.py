@@ -125,7 +125,8 @@ _FIELDS_BY_KIND: Final[Mapping[Callable[[object], Plain], str]] = {
     number: """duration_seconds waited_ms waited_seconds audio_in_bytes audio_out_bytes frames_in
         frames_out responses input_tokens output_tokens input_text_tokens input_audio_tokens
         input_image_tokens input_cached_tokens output_text_tokens output_audio_tokens
-        output_reasoning_tokens seconds delay_seconds deadline_seconds retry_after_seconds
+        output_reasoning_tokens input_cached_text_tokens input_cached_audio_tokens
+        input_cached_image_tokens cost_dollars seconds delay_seconds deadline_seconds retry_after_seconds
         life_seconds lag_seconds entry_age_ms attempt count epoch seq cseq size_bytes port pid
         worker floor ceiling total dialling ready leased warm draining waiting position sessions
         retryable durable now limit wanted dials_max waiters_max wait_max_ms""",

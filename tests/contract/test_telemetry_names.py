@@ -21,13 +21,10 @@ INTERFACES: Final = Path(__file__).parents[3] / "shared" / "INTERFACES.md"
 FORBIDDEN: Final = {"caller", "tenant", "session", "session_id", "stream", "peer", "user"}
 # Named there, and waiting for the part of the gateway that will know them.
 WITHOUT_SOURCE: Final = {
-    "trunkline_idle_line_seconds_total",
-    "trunkline_first_audible_seconds",
     "trunkline_recover_seconds",
     "trunkline_resume_seconds",
     "trunkline_recoveries_total",
     "trunkline_rotations_total",
-    "trunkline_cost_dollars_total",
 }
 STATS: Final = PoolStats(1, 2, 3, 4, 5, 0.5, 2, 16, draining_pool=False, last_failure=None)
 
@@ -57,6 +54,7 @@ def _report() -> SessionReport:
         frames_out=0,
         responses=0,
         usage=Usage(input_tokens=1),
+        cost_dollars=0.01,
     )
 
 
@@ -74,6 +72,7 @@ def _busy_metrics() -> Metrics:
     pools.lease_ended("default", 1.0)
     for since in ("speech_stopped", "response_created"):
         sessions.first_audio("default", since, 0.4)
+    sessions.first_audible("default", 0.5)
     sessions.relayed("up", 0.001)
     sessions.refused(Reason.QUEUE_FULL)
     sessions.session_ended(_report())

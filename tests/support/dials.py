@@ -87,4 +87,4 @@ def watched(running: Running, pool: str = "default") -> Dials:
 
 def lines_of(running: Running, pool: str = "default") -> Mapping[ConnectionId, Any]:
     """The lines that the group of a pool has open."""
-    return running.gateway.pools[pool]._group._lines
+    return {line_id: line.upstream for line_id, line in running.gateway.pools[pool]._group._lines.items()}

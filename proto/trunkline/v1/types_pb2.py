@@ -24,31 +24,31 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18trunkline/v1/types.proto\x12\x0ctrunkline.v1\"\xfe\x01\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x04\x12\x15\n\routput_tokens\x18\x02 \x01(\x04\x12\x19\n\x11input_text_tokens\x18\x03 \x01(\x04\x12\x1a\n\x12input_audio_tokens\x18\x04 \x01(\x04\x12\x1a\n\x12input_image_tokens\x18\x05 \x01(\x04\x12\x1b\n\x13input_cached_tokens\x18\x06 \x01(\x04\x12\x1a\n\x12output_text_tokens\x18\x07 \x01(\x04\x12\x1b\n\x13output_audio_tokens\x18\x08 \x01(\x04\x12\x1f\n\x17output_reasoning_tokens\x18\t \x01(\x04\"S\n\x0eOutputPosition\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x18\n\x10received_samples\x18\x02 \x01(\x04\x12\x16\n\x0eplayed_samples\x18\x03 \x01(\x04\"Z\n\tCallerAck\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x12\n\nread_bytes\x18\x02 \x01(\x04\x12,\n\x06output\x18\x03 \x01(\x0b\x32\x1c.trunkline.v1.OutputPosition\"1\n\nGatewayAck\x12\x0c\n\x04\x63seq\x18\x01 \x01(\x04\x12\x15\n\rinput_samples\x18\x02 \x01(\x04\".\n\nEpochStart\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x11\n\tfirst_seq\x18\x02 \x01(\x04*s\n\x0b\x41udioFormat\x12\x1c\n\x18\x41UDIO_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41UDIO_FORMAT_PCM_24K\x10\x01\x12\x15\n\x11\x41UDIO_FORMAT_PCMU\x10\x02\x12\x15\n\x11\x41UDIO_FORMAT_PCMA\x10\x03*p\n\nLineSource\x12\x1b\n\x17LINE_SOURCE_UNSPECIFIED\x10\x00\x12\x14\n\x10LINE_SOURCE_WARM\x10\x01\x12\x16\n\x12LINE_SOURCE_WAITED\x10\x02\x12\x17\n\x13LINE_SOURCE_DIALLED\x10\x03*p\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44URABILITY_NONE\x10\x01\x12\x16\n\x12\x44URABILITY_PROCESS\x10\x02\x12\x19\n\x15\x44URABILITY_REPLICATED\x10\x03*\xd1\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SESSION_STATE_OPENING\x10\x01\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x02\x12\x1c\n\x18SESSION_STATE_RECOVERING\x10\x03\x12\x1a\n\x16SESSION_STATE_DETACHED\x10\x04\x12\x19\n\x15SESSION_STATE_CLOSING\x10\x05\x12\x18\n\x14SESSION_STATE_CLOSED\x10\x06*p\n\x07\x46\x65\x61ture\x12\x17\n\x13\x46\x45\x41TURE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46\x45\x41TURE_RESUMABLE\x10\x01\x12\x1b\n\x17\x46\x45\x41TURE_PLAYED_POSITION\x10\x02\x12\x18\n\x14\x46\x45\x41TURE_PLANNED_MOVE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18trunkline/v1/types.proto\x12\x0ctrunkline.v1\"\xe6\x02\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x04\x12\x15\n\routput_tokens\x18\x02 \x01(\x04\x12\x19\n\x11input_text_tokens\x18\x03 \x01(\x04\x12\x1a\n\x12input_audio_tokens\x18\x04 \x01(\x04\x12\x1a\n\x12input_image_tokens\x18\x05 \x01(\x04\x12\x1b\n\x13input_cached_tokens\x18\x06 \x01(\x04\x12\x1a\n\x12output_text_tokens\x18\x07 \x01(\x04\x12\x1b\n\x13output_audio_tokens\x18\x08 \x01(\x04\x12\x1f\n\x17output_reasoning_tokens\x18\t \x01(\x04\x12 \n\x18input_cached_text_tokens\x18\n \x01(\x04\x12!\n\x19input_cached_audio_tokens\x18\x0b \x01(\x04\x12!\n\x19input_cached_image_tokens\x18\x0c \x01(\x04\"S\n\x0eOutputPosition\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x18\n\x10received_samples\x18\x02 \x01(\x04\x12\x16\n\x0eplayed_samples\x18\x03 \x01(\x04\"Z\n\tCallerAck\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x12\n\nread_bytes\x18\x02 \x01(\x04\x12,\n\x06output\x18\x03 \x01(\x0b\x32\x1c.trunkline.v1.OutputPosition\"1\n\nGatewayAck\x12\x0c\n\x04\x63seq\x18\x01 \x01(\x04\x12\x15\n\rinput_samples\x18\x02 \x01(\x04\".\n\nEpochStart\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x11\n\tfirst_seq\x18\x02 \x01(\x04*s\n\x0b\x41udioFormat\x12\x1c\n\x18\x41UDIO_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41UDIO_FORMAT_PCM_24K\x10\x01\x12\x15\n\x11\x41UDIO_FORMAT_PCMU\x10\x02\x12\x15\n\x11\x41UDIO_FORMAT_PCMA\x10\x03*p\n\nLineSource\x12\x1b\n\x17LINE_SOURCE_UNSPECIFIED\x10\x00\x12\x14\n\x10LINE_SOURCE_WARM\x10\x01\x12\x16\n\x12LINE_SOURCE_WAITED\x10\x02\x12\x17\n\x13LINE_SOURCE_DIALLED\x10\x03*p\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44URABILITY_NONE\x10\x01\x12\x16\n\x12\x44URABILITY_PROCESS\x10\x02\x12\x19\n\x15\x44URABILITY_REPLICATED\x10\x03*\xd1\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SESSION_STATE_OPENING\x10\x01\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x02\x12\x1c\n\x18SESSION_STATE_RECOVERING\x10\x03\x12\x1a\n\x16SESSION_STATE_DETACHED\x10\x04\x12\x19\n\x15SESSION_STATE_CLOSING\x10\x05\x12\x18\n\x14SESSION_STATE_CLOSED\x10\x06*p\n\x07\x46\x65\x61ture\x12\x17\n\x13\x46\x45\x41TURE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46\x45\x41TURE_RESUMABLE\x10\x01\x12\x1b\n\x17\x46\x45\x41TURE_PLAYED_POSITION\x10\x02\x12\x18\n\x14\x46\x45\x41TURE_PLANNED_MOVE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trunkline.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUDIOFORMAT']._serialized_start=575
-  _globals['_AUDIOFORMAT']._serialized_end=690
-  _globals['_LINESOURCE']._serialized_start=692
-  _globals['_LINESOURCE']._serialized_end=804
-  _globals['_DURABILITY']._serialized_start=806
-  _globals['_DURABILITY']._serialized_end=918
-  _globals['_SESSIONSTATE']._serialized_start=921
-  _globals['_SESSIONSTATE']._serialized_end=1130
-  _globals['_FEATURE']._serialized_start=1132
-  _globals['_FEATURE']._serialized_end=1244
+  _globals['_AUDIOFORMAT']._serialized_start=679
+  _globals['_AUDIOFORMAT']._serialized_end=794
+  _globals['_LINESOURCE']._serialized_start=796
+  _globals['_LINESOURCE']._serialized_end=908
+  _globals['_DURABILITY']._serialized_start=910
+  _globals['_DURABILITY']._serialized_end=1022
+  _globals['_SESSIONSTATE']._serialized_start=1025
+  _globals['_SESSIONSTATE']._serialized_end=1234
+  _globals['_FEATURE']._serialized_start=1236
+  _globals['_FEATURE']._serialized_end=1348
   _globals['_USAGE']._serialized_start=43
-  _globals['_USAGE']._serialized_end=297
-  _globals['_OUTPUTPOSITION']._serialized_start=299
-  _globals['_OUTPUTPOSITION']._serialized_end=382
-  _globals['_CALLERACK']._serialized_start=384
-  _globals['_CALLERACK']._serialized_end=474
-  _globals['_GATEWAYACK']._serialized_start=476
-  _globals['_GATEWAYACK']._serialized_end=525
-  _globals['_EPOCHSTART']._serialized_start=527
-  _globals['_EPOCHSTART']._serialized_end=573
+  _globals['_USAGE']._serialized_end=401
+  _globals['_OUTPUTPOSITION']._serialized_start=403
+  _globals['_OUTPUTPOSITION']._serialized_end=486
+  _globals['_CALLERACK']._serialized_start=488
+  _globals['_CALLERACK']._serialized_end=578
+  _globals['_GATEWAYACK']._serialized_start=580
+  _globals['_GATEWAYACK']._serialized_end=629
+  _globals['_EPOCHSTART']._serialized_start=631
+  _globals['_EPOCHSTART']._serialized_end=677
 # @@protoc_insertion_point(module_scope)

@@ -192,6 +192,9 @@ class Usage(_message.Message):
     OUTPUT_TEXT_TOKENS_FIELD_NUMBER: _builtins.int
     OUTPUT_AUDIO_TOKENS_FIELD_NUMBER: _builtins.int
     OUTPUT_REASONING_TOKENS_FIELD_NUMBER: _builtins.int
+    INPUT_CACHED_TEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    INPUT_CACHED_AUDIO_TOKENS_FIELD_NUMBER: _builtins.int
+    INPUT_CACHED_IMAGE_TOKENS_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
     """All tokens in."""
     output_tokens: _builtins.int
@@ -210,6 +213,12 @@ class Usage(_message.Message):
     """Audio tokens out."""
     output_reasoning_tokens: _builtins.int
     """Reasoning tokens out, where the provider tells them."""
+    input_cached_text_tokens: _builtins.int
+    """Of the cached tokens, those of text."""
+    input_cached_audio_tokens: _builtins.int
+    """Of the cached tokens, those of audio."""
+    input_cached_image_tokens: _builtins.int
+    """Of the cached tokens, those of images."""
     def __init__(
         self,
         *,
@@ -222,10 +231,13 @@ class Usage(_message.Message):
         output_text_tokens: _builtins.int = ...,
         output_audio_tokens: _builtins.int = ...,
         output_reasoning_tokens: _builtins.int = ...,
+        input_cached_text_tokens: _builtins.int = ...,
+        input_cached_audio_tokens: _builtins.int = ...,
+        input_cached_image_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_audio_tokens", b"input_audio_tokens", "input_cached_tokens", b"input_cached_tokens", "input_image_tokens", b"input_image_tokens", "input_text_tokens", b"input_text_tokens", "input_tokens", b"input_tokens", "output_audio_tokens", b"output_audio_tokens", "output_reasoning_tokens", b"output_reasoning_tokens", "output_text_tokens", b"output_text_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_audio_tokens", b"input_audio_tokens", "input_cached_audio_tokens", b"input_cached_audio_tokens", "input_cached_image_tokens", b"input_cached_image_tokens", "input_cached_text_tokens", b"input_cached_text_tokens", "input_cached_tokens", b"input_cached_tokens", "input_image_tokens", b"input_image_tokens", "input_text_tokens", b"input_text_tokens", "input_tokens", b"input_tokens", "output_audio_tokens", b"output_audio_tokens", "output_reasoning_tokens", b"output_reasoning_tokens", "output_text_tokens", b"output_text_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -382,6 +382,8 @@ class Observer:
         self.first_audios: list[tuple[str, float]] = []
         self.refusals: list[Reason] = []
         self.relays: list[str] = []
+        self.idle_seconds: list[float] = []
+        self.first_audibles: list[float] = []
 
     @property
     def results(self) -> list[str]:
@@ -399,6 +401,9 @@ class Observer:
     def connection_closed(self, pool: str, reason: str) -> None:
         self.closed.append(reason)
 
+    def idled(self, pool: str, seconds: float) -> None:
+        self.idle_seconds.append(seconds)
+
     def lease_ended(self, pool: str, held_seconds: float) -> None:
         self.held.append(held_seconds)
 
@@ -407,6 +412,9 @@ class Observer:
 
     def first_audio(self, pool: str, since: str, seconds: float) -> None:
         self.first_audios.append((since, seconds))
+
+    def first_audible(self, pool: str, seconds: float) -> None:
+        self.first_audibles.append(seconds)
 
     def relayed(self, direction: str, seconds: float) -> None:
         self.relays.append(direction)

@@ -222,6 +222,6 @@ async def test_after_a_storm_nothing_is_left_and_the_next_one_is_served(seed: in
         await stage.everything_is_given_back()
         await stage.clear()
     assert stage.exchange.open_lines == []
-    assert stage.group._pool_names == {}
+    assert stage.group._lines == {}
     assert [log for log in logs if log["event"] == "task_failed"] == []
     assert await others() == set()

@@ -96,6 +96,7 @@ def test_a_session_ends_with_one_line_that_tells_all(log: Log, report: Reports) 
         "frames_in": 500,
         "frames_out": 77,
         "responses": 3,
+        "cost_dollars": None,
         **dict.fromkeys(Usage.__struct_fields__, 0),
         "input_tokens": 120,
         "output_tokens": 45,
