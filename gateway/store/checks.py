@@ -20,7 +20,7 @@ def warnings(answers: Mapping[Command, Reply], options: RedisOptions) -> list[st
         _replicas(answers[REPLICATION], options.replicas_wait),
         _persistence(answers[REPLICATION], answers[PERSISTENCE]),
         _user(answers[WHO]),
-        "the connection to Redis is not encrypted" if options.url.startswith("redis://") else "",
+        "" if options.address.tls or options.address.is_local else "the connection to Redis is not encrypted",
     ]
     refused = [" ".join(map(str, question)) for question, answer in answers.items() if not answer]
     if refused:
@@ -37,8 +37,13 @@ def _policy(answer: Reply) -> str:
 
 def _replicas(answer: Reply, wanted: int) -> str:
     there = int(_info(answer).get("connected_slaves", wanted))
-    if there >= wanted:
+    if there == wanted or not wanted:
         return ""
+    if there > wanted:
+        return (
+            f"replicas_wait is {wanted}, but Redis has {there} replicas: a fail-over to one of the others may lose "
+            f"what was confirmed; set {there}"
+        )
     return f"replicas_wait is {wanted}, but Redis has {there} replicas: no append is confirmed"
 
 

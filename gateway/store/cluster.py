@@ -5,8 +5,10 @@ Commands of one session share a key's hash tag, so they go to one node, in order
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+import structlog
 from redis.crc import key_slot
 
 from gateway.store.address import Place
@@ -24,6 +26,7 @@ _KEY_AT: Final = {
 
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 
 class Everywhere(list[Reply]):
@@ -88,7 +91,9 @@ class ClusterLink:
         if isinstance(answer, Refused) or not answer:
             raise LinkError(answer.text if isinstance(answer, Refused) else "the Cluster has no slots")
         # A node may not know its own name: then it is where it was asked.
-        self._ranges = [(first, last, (node[0].decode() or asked[0], node[1])) for first, last, node, *_ in answer]
+        self._ranges = [
+            (first, last, ((node[0] or b"").decode() or asked[0], node[1])) for first, last, node, *_ in answer
+        ]
         primaries = {place for _, _, place in self._ranges}
         for place in self._links.keys() - primaries:
             await self._links.pop(place).close()
@@ -145,8 +150,20 @@ class ClusterLink:
         for at, asks in batch:
             if asks:
                 next(replies)
-            answers.append((at, next(replies)))
+            answers.append((at, _seen_from(place, next(replies))))
         return answers
+
+
+def _seen_from(place: Place, reply: Reply) -> Reply:
+    """Say what one node's refusal means to the whole: its trouble is its own, and so is an address without a host."""
+    if not isinstance(reply, Refused):
+        return reply
+    if reply.refusal is Refusal.UNUSABLE and reply.is_local:
+        log.warning("cluster_node_refuses", address=f"{place[0]}:{place[1]}", error=reply.text)
+        return replace(reply, refusal=Refusal.COMMAND)
+    if reply.place is not None and not reply.place[0]:
+        return replace(reply, place=(place[0], reply.place[1]))
+    return reply
 
 
 async def _all_done(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

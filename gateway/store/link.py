@@ -59,20 +59,16 @@ class Refused:
 
     refusal: Refusal
     text: str
-    # Where else to ask.
+    # Where else to ask. An empty host is the one that was asked.
     place: Place | None = None
+    # Of an unusable server: whether the others of a Cluster may serve all the same.
+    is_local: bool = False
 
 
-_UNUSABLE: Final = (
-    AuthorizationError,
-    ClusterDownError,
-    MasterDownError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-)
+_UNUSABLE: Final = (AuthorizationError, ClusterDownError, NoPermissionError)
+_UNUSABLE_ALONE: Final = (MasterDownError, OutOfMemoryError, ReadOnlyError)
 # Codes that redis-py has no class for.
-_UNUSABLE_CODES: Final = ("BUSY ", "MISCONF ", "NOREPLICAS ")
+_UNUSABLE_ALONE_CODES: Final = ("BUSY ", "MISCONF ", "NOREPLICAS ")
 
 
 class Link(Protocol):
@@ -191,14 +187,15 @@ async def _reply(connection: AbstractConnection) -> Reply:
         refusal = Refusal.MOVED if isinstance(error, MovedError) else Refusal.ASK
         return Refused(refusal, str(error), (error.host, error.port))
     except ResponseError as error:
-        return Refused(_refusal(error), str(error))
+        return _refused(error)
 
 
-def _refusal(error: ResponseError) -> Refusal:
+def _refused(error: ResponseError) -> Refused:
+    text = str(error)
     if isinstance(error, NoScriptError):
-        return Refusal.UNKNOWN_SCRIPT
+        return Refused(Refusal.UNKNOWN_SCRIPT, text)
     if isinstance(error, TryAgainError):
-        return Refusal.LATER
-    if isinstance(error, _UNUSABLE) or str(error).startswith(_UNUSABLE_CODES):
-        return Refusal.UNUSABLE
-    return Refusal.COMMAND
+        return Refused(Refusal.LATER, text)
+    if isinstance(error, _UNUSABLE_ALONE) or text.startswith(_UNUSABLE_ALONE_CODES):
+        return Refused(Refusal.UNUSABLE, text, is_local=True)
+    return Refused(Refusal.UNUSABLE if isinstance(error, _UNUSABLE) else Refusal.COMMAND, text)
