@@ -1,4 +1,4 @@
-"""The verbs of `trunkline`, and how their failures are told: one sentence on stderr, exit code 2."""
+"""The verbs of `trunkline`, and how their failures are told: a sentence on stderr, and an exit code."""
 
 import sys
 from importlib import import_module
@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from gateway import __version__
+from gateway.cli import verbs
 from gateway.cli.failure import CommandError
+from gateway.cli.verbs import AsJson, reaching, verb
 
 app = typer.Typer(
     name="trunkline",
@@ -18,23 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
+app.add_typer(verbs.app)
+
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="The configuration file (YAML).")]
-Address = Annotated[str, typer.Option("--address", help="The gateway, HOST:PORT.")]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option("--token-file", help="A file with the token; else TRUNKLINE_TOKEN is used."),
-]
-CaFile = Annotated[
-    Path | None,
-    typer.Option("--ca-file", help="The authority of the gateway's certificate (PEM); sets TLS on."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def _verb(module: str) -> Any:
-    """Import a verb's module when it is used: `trunkline config` should not load a plotting library."""
-    return import_module(f"gateway.cli.{module}")
 
 
 @app.command()
@@ -44,7 +32,7 @@ def serve(
     logs: Annotated[str, typer.Option(help="json, or pretty for a terminal.")] = "json",
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C; a second signal stops at once."""
-    _verb("serve").serve(config, insecure_dev=insecure_dev, pretty=logs == "pretty")
+    verb("serve").serve(config, insecure_dev=insecure_dev, pretty=logs == "pretty")
 
 
 @app.command()
@@ -54,26 +42,26 @@ def demo(
     output: Annotated[Path, typer.Option(help="Where the results go.")] = Path("output"),
 ) -> None:
     """Make warm and cold calls, half text, half speech; leave WAV files, a table and a plot."""
-    _verb("demo").demo(real=real, calls=calls, output=output)
+    verb("demo").demo(real=real, calls=calls, output=output)
 
 
 @app.command()
 def dev() -> None:
     """Run a simulator and a gateway on it, until Ctrl-C."""
-    _verb("dev").dev()
+    verb("dev").dev()
 
 
 @app.command()
+@reaching
 def probe(
-    address: Address = DEFAULT_ADDRESS,
+    access: Any,
+    *,
     calls: Annotated[int, typer.Option(min=1, help="How many calls.")] = 10,
     template: Annotated[str, typer.Option(help="Which template.")] = "default",
-    token_file: TokenFile = None,
-    ca_file: CaFile = None,
     json: AsJson = False,
 ) -> None:
     """Make calls to a gateway and measure them; exit 1 when one fails."""
-    _verb("probe").probe(_verb("access").Access(address, token_file, ca_file), calls, template, as_json=json)
+    verb("probe").probe(access, calls, template, as_json=json)
 
 
 @app.command()
@@ -118,41 +106,8 @@ def config(
     example: Annotated[bool, typer.Option("--example", help="Print a commented file with every setting.")] = False,
 ) -> None:
     """Print the configuration as it would be used, secrets masked; or an example."""
-    verb = _verb("config")
-    verb.example() if example else verb.effective(config)
-
-
-@app.command()
-def pools(
-    address: Address = DEFAULT_ADDRESS,
-    token_file: TokenFile = None,
-    ca_file: CaFile = None,
-    json: AsJson = False,
-) -> None:
-    """Show every pool."""
-    _verb("admin").pools(_verb("access").Access(address, token_file, ca_file), as_json=json)
-
-
-@app.command()
-def leases(
-    address: Address = DEFAULT_ADDRESS,
-    token_file: TokenFile = None,
-    ca_file: CaFile = None,
-    json: AsJson = False,
-) -> None:
-    """Show every lease."""
-    _verb("admin").leases(_verb("access").Access(address, token_file, ca_file), as_json=json)
-
-
-@app.command()
-def sessions(
-    address: Address = DEFAULT_ADDRESS,
-    token_file: TokenFile = None,
-    ca_file: CaFile = None,
-    json: AsJson = False,
-) -> None:
-    """Show every session."""
-    _verb("admin").sessions(_verb("access").Access(address, token_file, ca_file), as_json=json)
+    shown = verb("config")
+    shown.example() if example else shown.effective(config)
 
 
 @app.command()
@@ -173,7 +128,8 @@ def main() -> None:
         print(f"trunkline: {error.format_message()} (see trunkline --help)", file=sys.stderr)
         sys.exit(error.exit_code)
     except CommandError as error:
-        print(f"trunkline: {error}", file=sys.stderr)
-        sys.exit(2)
+        for sentence in error.args:
+            print(f"trunkline: {sentence}", file=sys.stderr)
+        sys.exit(error.exit_code)
     # Typer answers Ctrl-C inside a command with a code that it returns; it raises nothing.
     sys.exit(code if isinstance(code, int) else 0)

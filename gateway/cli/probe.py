@@ -9,8 +9,9 @@ from trunkline_client import TrunklineError
 
 from gateway.cli.access import Access
 from gateway.cli.call import failures, make_call, plan
-from gateway.cli.failure import CommandError
+from gateway.cli.failure import RefusedError, UnfulfilledError
 from gateway.cli.figures import Call, summary
+from gateway.cli.gateways import complaint
 from gateway.cli.report import table
 
 
@@ -19,7 +20,8 @@ def probe(access: Access, calls: int, template: str, *, as_json: bool) -> None:
     try:
         made = asyncio.run(_probe(access, calls, template))
     except TrunklineError as error:
-        raise CommandError(f"{access.address}: {error}") from None
+        refused = RefusedError(error.reason, error.message)
+        raise UnfulfilledError(complaint(access.address, refused)) from None
     figures = summary(made)
     if as_json:
         print(json.dumps(figures, indent=2))
