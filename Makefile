@@ -11,7 +11,7 @@ REAL ?=
 # protoc finds its plugins on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test mutants bench check check-format dev proto check-proto architecture heavy lock format clean
+.PHONY: help demo test mutants bench check check-format dev proto check-proto architecture heavy lock format clean docs
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -54,6 +54,10 @@ dev: .venv/runtime.stamp ## run a simulator and a gateway on it; Ctrl-C stops bo
 
 proto: .venv/dev.stamp ## generate the Python copy of the contract again
 	@cd proto && buf format -w && $(CURDIR)/$(BIN)/python ../tests/support/fresh_proto.py --write
+
+docs: .venv/dev.stamp ## generate the references again and build the documentation; in output/site
+	@$(BIN)/python -m tests.support.reference --write
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir output/site
 
 format: .venv/dev.stamp ## format the code
 	@$(BIN)/ruff check --fix-only --quiet
