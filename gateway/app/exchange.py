@@ -2,7 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Final
@@ -14,7 +15,7 @@ from gateway.core.ids import LeaseId
 from gateway.core.pool import PoolCore
 from gateway.core.pool_limits import PoolStats, together
 from gateway.core.share import BARE
-from gateway.core.template import LineClass, Template
+from gateway.core.template import LineClass, Template, names_all
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.ports import Dialer, PoolObserver, Slots
 from gateway.runtime.tasks import TaskScope
@@ -30,6 +31,15 @@ Served = tuple[Template, str, PoolSettings]
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True, eq=False)
+class _Leaving:
+    """Pools that take nobody new; `is_whole` = their group has no others."""
+
+    group: TrunkGroup
+    pools: list[WarmPool]
+    is_whole: bool
+
+
 class Exchange:
     """The groups and pools in force, and those that leave once their callers have."""
 
@@ -42,7 +52,7 @@ class Exchange:
         self.pools: dict[str, WarmPool] = {}
         self.breakers: dict[tuple[str, str], Breaker] = {}
         self._groups: dict[LineClass, TrunkGroup] = {}
-        self._leaving: dict[TrunkGroup, list[WarmPool]] = {}
+        self._leaving: list[_Leaving] = []
         self._served: dict[LineClass, dict[str, Served]] = {}
         # How often each account's key has changed.
         self._keys: dict[str, int] = {}
@@ -76,65 +86,102 @@ class Exchange:
     async def change(self, settings: Settings, templates: Mapping[str, Template], new_keys: Iterable[str]) -> None:
         """Follow the settings and the accounts whose keys are new. Running sessions keep their lines.
 
-        Where a line class keeps its templates, their lines are replaced one by one; else it gets new pools, which
-        take the callers over as soon as they have a line.
+        Lines are replaced one by one. A template whose lines are of another class now gets a new pool, which takes
+        its callers over as soon as it has a line.
         """
-        for account in new_keys:
+        keys = list(new_keys)
+        for account in keys:
             self._keys[account] = self._keys.get(account, 0) + 1
-        wanted = _by_class(settings, templates)
-        stays = {each for each in wanted if each in self._groups and wanted[each].keys() == self._served[each].keys()}
-        for line_class in stays:
-            self._follow(line_class, wanted[line_class])
-        for account in new_keys:
+        before, wanted = self._served, _by_class(settings, templates)
+        self._served, serving, fresh = wanted, dict(self.pools), dict[str, WarmPool]()
+        for line_class in wanted.keys() & before.keys():
+            self._follow(line_class, before[line_class], wanted[line_class])
+            fresh |= self._added(line_class, before[line_class], wanted[line_class])
+            for key in before[line_class].keys() - wanted[line_class].keys():
+                self._leave(_Leaving(self._groups[line_class], [serving[key]], is_whole=False))
+        for account in keys:
             self._forgive(account)
-        leaving = {each: group for each, group in self._groups.items() if each not in stays}
-        for line_class in leaving:
-            del self._groups[line_class]
-        pools = [self._made(each, served) for each, served in wanted.items() if each not in stays]
-        for line_class in wanted.keys() - stays:
+        for line_class in before.keys() - wanted.keys():
+            pools = [serving[key] for key in before[line_class]]
+            self._leave(_Leaving(self._groups.pop(line_class), pools, is_whole=True))
+        for line_class in wanted.keys() - before.keys():
+            fresh |= self._made(line_class, wanted[line_class])
             self._groups[line_class].start()
-        self._served = wanted
-        fresh = {key: pool for made in pools for key, pool in made.items()}
         await _have_lines(fresh.values())
-        self._hand_over(leaving.values(), fresh, wanted)
+        # Until now the pools that leave have served.
+        self.pools.update(fresh)
+        known = {key for served in wanted.values() for key in served}
+        for key in self.pools.keys() - known:
+            del self.pools[key]
 
-    def _follow(self, line_class: LineClass, served: Mapping[str, Served]) -> None:
-        group, before = self._groups[line_class], self._served[line_class]
-        for key, (template, _, bounds) in served.items():
+    def _follow(self, line_class: LineClass, before: Mapping[str, Served], served: Mapping[str, Served]) -> None:
+        """Let a class make the lines of its templates as they are now."""
+        group = self._groups[line_class]
+        for key in served.keys() & before.keys():
+            (template, _, bounds), (old, _, old_bounds) = served[key], before[key]
             self.pools[key].template = group.templates[template.name] = template
-            if bounds != before[key][2]:  # else what an operator has set meanwhile stays
+            if bounds != old_bounds:  # else what an operator has set meanwhile stays
                 self.pools[key].set_limits(parts.pool_limits(bounds))
-            group.retire(template.name, self._version(template))
+            # What the new one does not name would stay as the old one had it.
+            at_once = old.version != template.version and not names_all(template.session, old.session)
+            group.perform(group.core.retire(template.name, self._version(template), group.now(), at_once=at_once))
         if group.core.has_bare:
-            group.retire(BARE, self._bare_version(line_class))
+            group.perform(group.core.retire(BARE, self._bare_version(line_class), group.now()))
+
+    def _added(
+        self, line_class: LineClass, before: Mapping[str, Served], served: Mapping[str, Served]
+    ) -> dict[str, WarmPool]:
+        """Let a class serve the templates that are new to it; return their pools."""
+        group, fresh = self._groups[line_class], dict[str, WarmPool]()
+        for key in served.keys() - before.keys():
+            template, tenant, bounds = served[key]
+            group.serve(template, self._version(template), parts.pool_limits(bounds))
+            fresh[key] = self._back(group, template, tenant) or self._pool(group, template, tenant)
+        return fresh
+
+    def _back(self, group: TrunkGroup, template: Template, tenant: str) -> WarmPool | None:
+        """Let a pool stay after all that was about to leave; None = it has left."""
+        for leaving in self._leaving:
+            pool = leaving.pools[0]
+            if leaving.group is group and not leaving.is_whole and (pool.name, pool.tenant) == (template.name, tenant):
+                self._leaving.remove(leaving)
+                pool.template = template
+                return pool
+        return None
 
     def _forgive(self, account: str) -> None:
         for group in self._groups.values():
             if group.line_class.account == account:
-                group.forgive()
+                group.perform(group.core.forgive(group.now()))
 
-    def _hand_over(
-        self, groups: Iterable[TrunkGroup], fresh: Mapping[str, WarmPool], wanted: Mapping[LineClass, dict[str, Served]]
-    ) -> None:
-        known = {key for served in wanted.values() for key in served}
-        before = dict(self.pools)
-        self.pools.update(fresh)
-        for key in self.pools.keys() - known:
-            del self.pools[key]
-        for group in groups:
-            self._leaving[group] = [pool for key, pool in before.items() if self.pools.get(key) is not pool]
-            self._tasks.spawn(self._see_off(group), "leaving")
+    def _leave(self, leaving: _Leaving) -> None:
+        self._leaving.append(leaving)
+        self._tasks.spawn(self._see_off(leaving), "leaving")
 
-    async def _see_off(self, group: TrunkGroup) -> None:
-        """Let who waits be served and who talks finish; then close."""
-        pools = self._leaving[group]
-        # Nobody new comes: whoever waits has his line, or has gone, after so long.
-        await asyncio.sleep(max((pool.limits.wait_max_ms / 1000 for pool in pools), default=0.0))
-        group.drain()
-        while any(pool.leases for pool in pools):  # noqa: ASYNC110 a look now and then; nobody waits for it
+    async def _see_off(self, leaving: _Leaving) -> None:
+        """Let who waits be served, whose phone rings come, and who talks finish; then close."""
+        group, pools = leaving.group, leaving.pools
+        # Callers are sent here until the new pools have lines.
+        await asyncio.sleep(READY_SECONDS + LEAVING_SECONDS)
+        if not await self._while(leaving, lambda: False):
+            return
+        for pool in pools:
+            pool.pause()
+        if not await self._while(leaving, lambda: any(p.stats().waiting or p.stats().reserved for p in pools)):
+            return
+        for pool in pools:
+            pool.drain()
+        if not await self._while(leaving, lambda: any(pool.leases for pool in pools)):
+            return
+        if leaving.is_whole:
+            await group.stop()
+        self._leaving.remove(leaving)
+
+    async def _while(self, leaving: _Leaving, has_somebody: Callable[[], bool]) -> bool:
+        """Wait for as long as there is somebody; False = it has come back meanwhile."""
+        while leaving in self._leaving and has_somebody():  # noqa: ASYNC110 a look now and then
             await asyncio.sleep(LEAVING_SECONDS)
-        await group.stop()
-        del self._leaving[group]
+        return leaving in self._leaving
 
     # Building.
 
@@ -145,17 +192,27 @@ class Exchange:
             template.name: (self._version(template), parts.pool_limits(bounds))
             for template, _, bounds in served.values()
         }
-        breaker = self.breakers.setdefault((line_class.target, line_class.account), Breaker(BreakerOptions()))
+        breaker = self._breaker(line_class)
         bare_version = self._bare_version(line_class)
         core = PoolCore(shares, breaker, Random(), _lease_ids(), bare_version)  # noqa: S311 jitter, not a secret
         group = TrunkGroup(line_class, templates, core, self._dialer, self._slots, self._observer)
-        pools = {
-            key: WarmPool(template, group, self._observer, tenant) for key, (template, tenant, _) in served.items()
-        }
-        group.on_revoke = partial(_revoke, list(pools.values()))
+        pools = {key: self._pool(group, template, tenant) for key, (template, tenant, _) in served.items()}
         group.on_change = partial(self._look_again, group)
         self._groups[line_class] = group
         return pools
+
+    def _breaker(self, line_class: LineClass) -> Breaker:
+        """Return the breaker of a target and account; a target that has moved gets a new one."""
+        names = (line_class.target, line_class.account)
+        moved = all(each.url != line_class.url for each in self._groups if (each.target, each.account) == names)
+        if moved or names not in self.breakers:
+            self.breakers[names] = Breaker(BreakerOptions())
+        return self.breakers[names]
+
+    def _pool(self, group: TrunkGroup, template: Template, tenant: str) -> WarmPool:
+        pool = WarmPool(template, group, self._observer, tenant)
+        group.on_revoke.append(pool.revoked)
+        return pool
 
     def _version(self, template: Template) -> str:
         """What a ready line must have been made with to be handed out as it is."""
@@ -175,17 +232,22 @@ class Exchange:
     def fence(self) -> None:
         """Close every line: others may have our places."""
         for group in self._everyone():
-            group.fence()
+            group.perform(group.core.fence(group.now()))
 
     def stats(self) -> dict[str, PoolStats]:
         """Take a snapshot of every pool; those of one template are added up."""
-        pools = [*self.pools.values(), *(pool for leaving in self._leaving.values() for pool in leaving)]
+        pools = [*self.pools.values(), *self.leaving()]
         found = [(pool.name, pool.stats()) for pool in pools]
         found += [(group.bare_name, group.stats(BARE)) for group in self._everyone() if group.core.has_bare]
         return {name: together([each for key, each in found if key == name]) for name, _ in found}
 
     def _everyone(self) -> list[TrunkGroup]:
-        return [*self._groups.values(), *self._leaving]
+        return [*self._groups.values(), *(each.group for each in self._leaving if each.is_whole)]
+
+    def leaving(self) -> list[WarmPool]:
+        """The pools that take nobody new and still have somebody."""
+        serving = set(self.pools.values())
+        return [pool for each in self._leaving for pool in each.pools if pool not in serving]
 
     def _look_again(self, changed: TrunkGroup) -> None:
         """Let the other groups of the same breaker look whether they may dial now."""
@@ -221,8 +283,3 @@ async def _have_lines(pools: Iterable[WarmPool]) -> None:
 def _lease_ids() -> Iterator[LeaseId]:
     while True:
         yield LeaseId(f"lease_{secrets.token_urlsafe(12)}")
-
-
-def _revoke(pools: Iterable[WarmPool], lease_id: LeaseId) -> None:
-    for pool in pools:
-        pool.revoked(lease_id)

@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import structlog
 
 from gateway import __version__
 from gateway.app.descriptors import callers_connections
 from gateway.app.exchange import Exchange
+from gateway.app.prepared import Prepared, prepare
 from gateway.app.reload import Reload, Source
 from gateway.core.errors import GatewayError
 from gateway.core.events import Durability
+from gateway.rpc.auth import AuthInterceptor
 from gateway.rpc.parts import ServiceParts
 from gateway.rpc.responses import encode
 from gateway.rpc.server import GrpcServer, ServerOptions, TlsFiles
@@ -50,13 +53,14 @@ class Gateway:
         With a `source`, changed files are followed while it runs.
         """
         self._settings = settings
-        self._insecure_dev = insecure_dev
-        self._source = source
-        self._authenticator = parts.authenticator(settings, insecure_dev=insecure_dev)
-        self._accounts = parts.accounts(settings)
-        self._templates = parts.templates(settings)
+        self._read = partial(prepare, insecure_dev=insecure_dev)
+        # Before the files are read: a change in between is seen later.
+        self._reload = Reload(source, settings, self._read) if source is not None else None
+        self._first = self._read(settings)
+        # The dialer looks keys up in here: a new one takes its place.
+        self._accounts = dict(self._first.accounts)
+        self._door = AuthInterceptor(self._first.authenticator)
         self._metrics = Metrics()
-        self._reload: Reload | None = None
         # The pools in force, by template.
         self.pools: Mapping[str, WarmPool] = {}
 
@@ -90,7 +94,7 @@ class Gateway:
             await server.start()
             stack.push_async_callback(server.stop)
             exchange.start()
-            following = loop.create_task(self._follow(exchange, directory, server, keys), name="reload")
+            following = loop.create_task(self._follow(exchange, directory, keys), name="reload")
             stack.push_async_callback(_cancelled, following)
             looks = self._keep_health(health, store, slots, exchange, server, directory)
             stack.push_async_callback(_cancelled, loop.create_task(looks, name="health"))
@@ -126,7 +130,7 @@ class Gateway:
                     replicas_wait=settings.store.replicas_wait,
                     retention_seconds=settings.store.retention_seconds,
                 )
-                keys = SealingKeys(parts.sealing_keys(settings))
+                keys = SealingKeys(self._first.sealing_keys)
             store = RedisStore(options, keys, StoreMetrics(self._metrics))
             await stack.enter_async_context(store)
             if settings.redis.url != "embedded":
@@ -137,7 +141,7 @@ class Gateway:
     def _exchange(self, slots: RedisSlots) -> Exchange:
         dialer = RealtimeDialer(self._accounts, DialOptions(user_agent=f"trunkline/{__version__}"))
         exchange = Exchange(dialer, slots, PoolMetrics(self._metrics))
-        exchange.build(self._settings, self._templates)
+        exchange.build(self._settings, self._first.templates)
         slots.on_recall, slots.on_fenced = exchange.give_back, exchange.fence
         return exchange
 
@@ -174,6 +178,9 @@ class Gateway:
             version=__version__,
             message_max_bytes=settings.limits.message_max_bytes,
             durability=lambda: store.durability,
+            leaving=exchange.leaving,
+            lines_max={name: account.connections_max for name, account in settings.accounts.items()},
+            knows=self._door.knows,
             drain=drain.ask,
             drain_seconds=drain.seconds,
         )
@@ -187,7 +194,7 @@ class Gateway:
             tls=files,
             reflection=settings.profile == "development",
         )
-        return GrpcServer(options, service_parts, self._authenticator)
+        return GrpcServer(options, service_parts, self._door)
 
     def _watch(self, exchange: Exchange, directory: Directory) -> None:
         self._metrics.watch_pools(exchange)
@@ -196,25 +203,21 @@ class Gateway:
 
     # While it runs.
 
-    async def _follow(self, exchange: Exchange, directory: Directory, server: GrpcServer, keys: SealingKeys) -> None:
+    async def _follow(self, exchange: Exchange, directory: Directory, keys: SealingKeys) -> None:
         """Follow changed files."""
-        if self._source is None:
-            return
 
-        async def apply(settings: Settings) -> None:
-            authenticator = parts.authenticator(settings, insecure_dev=self._insecure_dev)
-            accounts, templates = parts.accounts(settings), parts.templates(settings)
-            ring = parts.sealing_keys(settings)
-            if ring:
-                keys.become(ring)
-            new = [name for name, account in accounts.items() if not account.key.same_as(self._accounts[name].key)]
-            self._accounts.update(accounts)
-            server.admit(authenticator)
-            directory.expel(authenticator.knows)
-            await exchange.change(settings, templates, new)
+        async def apply(settings: Settings, prepared: Prepared) -> None:
+            if prepared.sealing_keys:
+                keys.become(prepared.sealing_keys)
+            fresh = prepared.accounts
+            new_keys = [name for name, account in fresh.items() if not account.key.same_as(self._accounts[name].key)]
+            self._accounts.update(fresh)
+            self._door.authenticator = prepared.authenticator
+            directory.expel(self._door.knows)
+            await exchange.change(settings, prepared.templates, new_keys)
 
-        self._reload = Reload(self._source, self._settings, apply)
-        await self._reload.run()
+        if self._reload is not None:
+            await self._reload.run(apply)
 
     async def _keep_health(
         self,
@@ -229,6 +232,7 @@ class Gateway:
         serving: bool | None = None
         while True:
             stats = exchange.stats()
+            health.keep({f"pool:{name}" for name in stats}, among="pool:")
             for name, each in stats.items():
                 failing = each.last_failure is not None and not each.ready
                 reason = f"dialling fails: {each.last_failure}" if failing else ""

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import structlog
 
@@ -16,11 +16,14 @@ from gateway.settings import Settings, SettingsError, needs_restart
 
 # How often the files are looked at. A secret that Kubernetes mounts is swapped by a symlink: the inode changes.
 POLL_SECONDS: Final = 2.0
+# A file that has just changed is read when it has been the same for so long: it may be half written.
+SETTLE_SECONDS: Final = 0.25
 # How long the file system may take to tell.
-STAT_SECONDS: Final = 5.0
+FILES_SECONDS: Final = 5.0
 _log = structlog.get_logger(__name__)
+T = TypeVar("T")
 # Of each file: inode, time of change, size; None = it is not there.
-Stamps = tuple[tuple[int, int, int] | None, ...]
+Stamps = dict[Path, tuple[int, int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +34,19 @@ class Source:
     read: Callable[[], Settings]
 
 
-class Reload:
+class Reload(Generic[T]):
     """Reads again what has changed, and hands it over when all of it can be used."""
 
-    def __init__(self, source: Source, settings: Settings, apply: Callable[[Settings], Awaitable[None]]) -> None:
-        """Begin with `settings`, as they came from `source`.
+    def __init__(self, source: Source, settings: Settings, prepare: Callable[[Settings], T]) -> None:
+        """Begin with `settings`, as they just came from `source`.
 
-        `apply` raises `SettingsError` or `StoreError` before it changes anything.
+        `prepare` reads the files that settings name, in a thread of its own; raises `SettingsError` or `StoreError`.
         """
         self._source = source
-        self._settings = settings
-        self._apply = apply
+        self._settings = self._read_last = settings
+        self._prepare = prepare
         self._asked = asyncio.Event()
-        self._seen: Stamps = ()
+        self._seen = _stamps(self._files())
         # Why the last change was refused; empty = it was not.
         self.refused = ""
 
@@ -51,16 +54,18 @@ class Reload:
         """Look now, whether or not a file seems to have changed."""
         self._asked.set()
 
-    async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        self._seen = await self._stamps()
+    async def run(self, apply: Callable[[Settings, T], Awaitable[None]]) -> None:
+        """Look again and again, until cancelled. `apply` puts a change in force; what it raises came before that."""
         while True:
             asked = await self._woken()
-            stamps = await self._stamps()
-            if asked or stamps != self._seen:
-                # Taken before the files are read: a change in between is seen next time.
-                self._seen = stamps
-                await self._follow()
+            try:
+                async with asyncio.timeout(FILES_SECONDS):
+                    changed = await self._has_changed()
+            except TimeoutError:
+                _log.warning("files_not_looked_at", seconds=FILES_SECONDS)
+                continue
+            if asked or changed:
+                await self._follow(apply)
 
     async def _woken(self) -> bool:
         try:
@@ -71,45 +76,64 @@ class Reload:
         self._asked.clear()
         return True
 
-    async def _follow(self) -> None:
-        try:
-            self._settings = await self._changed()
-        except (SettingsError, StoreError) as error:
-            self.refused = str(error)
-            _log.error("reload_refused", error=self.refused)
-            return
-        self.refused = ""
-        _log.info("reloaded")
+    async def _has_changed(self) -> bool:
+        """Whether a file is another one than before, once it stays what it is."""
+        stamps = await asyncio.to_thread(_stamps, self._files())
+        if stamps == {file: self._seen.get(file) for file in stamps}:
+            return False
+        while True:
+            await asyncio.sleep(SETTLE_SECONDS)
+            later = await asyncio.to_thread(_stamps, self._files())
+            if later == stamps:
+                # Taken before the files are read: a change in between is seen next time.
+                self._seen = stamps
+                return True
+            stamps = later
 
-    async def _changed(self) -> Settings:
-        """Put what the files say now in force."""
-        settings = await asyncio.to_thread(self._source.read)
+    async def _follow(self, apply: Callable[[Settings, T], Awaitable[None]]) -> None:
+        try:
+            settings, prepared = await asyncio.to_thread(self._read)
+            await apply(settings, prepared)
+        except (SettingsError, StoreError) as error:
+            self._refuse(str(error))
+        except Exception as error:  # noqa: BLE001 the bulkhead: whatever it is, the next change is followed again
+            self._refuse(f"a fault of ours: {type(error).__name__}")
+            _log.error("reload_failed", error=type(error).__name__, exc_info=error)
+        else:
+            self._settings, self.refused = settings, ""
+            _log.info("reloaded")
+        # A file that was named just now may come later.
+        self._seen = {**await asyncio.to_thread(_stamps, self._files()), **self._seen}
+
+    def _refuse(self, why: str) -> None:
+        self.refused = why
+        _log.error("reload_refused", error=why)
+
+    def _read(self) -> tuple[Settings, T]:
+        settings = self._read_last = self._source.read()
         if fixed := needs_restart(self._settings, settings):
             raise SettingsError(f"{', '.join(fixed)}: a change needs a restart")
-        await self._apply(settings)
-        return settings
+        return settings, self._prepare(settings)
 
-    async def _stamps(self) -> Stamps:
-        files = list(_files(self._settings, self._source.file))
-        try:
-            async with asyncio.timeout(STAT_SECONDS):
-                return await asyncio.to_thread(lambda: tuple(map(_stamp, files)))
-        except TimeoutError:
-            _log.warning("files_not_looked_at", seconds=STAT_SECONDS)
-            return self._seen
+    def _files(self) -> list[Path]:
+        """All that the settings in force name, and those that were read last, be they refused."""
+        named = [file for settings in (self._settings, self._read_last) for file in _named(settings)]
+        return [*([self._source.file] if self._source.file else []), *dict.fromkeys(named)]
 
 
-def _files(settings: Settings, file: Path | None) -> Iterable[Path]:
-    if file is not None:
-        yield file
+def _named(settings: Settings) -> Iterable[Path]:
     yield from (account.key_file for account in settings.accounts.values() if account.key_file is not None)
     yield from (caller.token_sha256_file for caller in settings.callers)
     yield from (key.file for key in settings.store.sealing_keys)
 
 
+def _stamps(files: Iterable[Path]) -> Stamps:
+    return {file: _stamp(file) for file in files}
+
+
 def _stamp(file: Path) -> tuple[int, int, int] | None:
     try:
         stat = file.stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return stat.st_ino, stat.st_mtime_ns, stat.st_size

@@ -54,9 +54,20 @@ class Books:
         self._lease_ids = lease_ids
         self._connection_ids = count(1)
 
+    def add(self, pool: str, version: str, limits: PoolLimits) -> None:
+        """Enter a template, or let one that was drained serve again."""
+        share = self.shares.get(pool)
+        if share is None:
+            share = self.shares[pool] = Share(pool, version, limits, self.rng)
+            self.all.insert(len(self.shares) - 1, share)
+        share.draining = share.paused = False
+        share.version = version
+        self.set_limits(pool, limits)
+
     def set_limits(self, pool: str, limits: PoolLimits) -> None:
         """Give a template other bounds, and with it the bare lines that it may use."""
-        self.shares[pool].limits = limits
+        share = self.shares[pool]
+        share.limits, share.demand.options = limits, limits.demand
         together = _bare_limits([share.limits for share in self.shares.values()])
         if self.bare is not None and together is not None:
             self.bare.limits = together

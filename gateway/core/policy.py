@@ -158,11 +158,20 @@ def _retire_idle(books: Books, now: float) -> list[Effect]:
             old = [line for line in share.ready.values() if line.retire_at <= now]
             effects += [books.retire(line, "aged") for line in old]
         if outdated := share.outdated():
-            stays = share.due() + floor(books, share, now) if now < share.outdated_until else 0
-            # The oldest go first, as soon as there are enough without them.
-            surplus = len(share.ready) - stays if stays else len(outdated)
-            effects += [books.retire(line, "version") for line in outdated[: max(0, surplus)]]
+            effects += [books.retire(line, "version") for line in outdated[: _replaced(books, share, now)]]
     return effects
+
+
+def _replaced(books: Books, share: Share, now: float) -> int:
+    """How many lines of another version are to go now, the oldest first: as soon as there are enough without them."""
+    stays = share.due() + floor(books, share, now)
+    if now >= share.outdated_until or not stays:
+        return len(share.ready)
+    surplus = max(0, len(share.ready) - stays)
+    # Where a successor would find no place, one goes before it.
+    is_full = share.lines >= share.limits.ceiling - share.limits.reserve
+    under_way = share.connecting or share.shelves[ConnectionState.DRAINING]
+    return surplus or int(is_full and not under_way)
 
 
 def _make_room_for_the_alone(books: Books, now: float) -> list[Effect]:

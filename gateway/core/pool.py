@@ -163,6 +163,9 @@ class PoolCore:
         if line.state is ConnectionState.CONNECTING:
             share = books.share_of(line)
             books.move(line, ConnectionEvent.DIAL_FAILED)
+            if line.version != share.version:  # an old key or template: it says nothing about what is in force
+                books.breaker.abandoned(line.probe)
+                return settle(books, now)
             books.breaker.failed(reason, now, line.probe)
             alone = share.alone.get(line.dialled_for) if line.dialled_for is not None else None
             if alone is not None and reason in STUBBORN:  # what he alone asked for is no use: nobody else is to suffer
@@ -194,7 +197,7 @@ class PoolCore:
         books.move(line, ConnectionEvent.LOST)
         for lease in [each for each in books.leases.values() if each.connection_id == connection_id]:
             books.end(lease, LeaseEvent.CONNECTION_LOST)
-        if now - line.ready_at < STANDING_SECONDS:
+        if now - line.ready_at < STANDING_SECONDS and line.version == share.version:
             if before is ConnectionState.READY:
                 share.backoff.died_young(now, line.ready_at)
                 books.breaker.died(now, line.ready_at)
@@ -236,18 +239,21 @@ class PoolCore:
         share.paused = share.draining = False
         return settle(self._books, now)
 
-    def retire(self, pool: str, version: str, now: float) -> list[Effect]:
-        """Make `version` the template's own. Ready lines of any other are replaced one by one, leased ones live on.
-
-        Until its successor is there a line serves on, for `OUTDATED_SECONDS` at most.
-        """
-        share = self._books.share(pool)
-        share.version, share.outdated_until = version, now + OUTDATED_SECONDS
+    def add(self, pool: str, version: str, limits: PoolLimits, now: float) -> list[Effect]:
+        """Serve one more template, or one again that was drained."""
+        self._books.add(pool, version, limits)
         return settle(self._books, now)
 
-    def retire_outdated(self, pool: str, now: float) -> list[Effect]:
-        """Close the ready lines of any other version now."""
-        self._books.share(pool).outdated_until = now
+    def retire(self, pool: str, version: str, now: float, *, at_once: bool = False) -> list[Effect]:
+        """Make `version` the template's own. Ready lines of any other are replaced one by one, leased ones live on.
+
+        Until its successor is there a line serves on, for `OUTDATED_SECONDS` at most; with `at_once` not at all.
+        """
+        share = self._books.share(pool)
+        if share.version != version:
+            share.version, share.outdated_until = version, now + OUTDATED_SECONDS
+        if at_once:
+            share.outdated_until = now
         return settle(self._books, now)
 
     def forgive(self, now: float) -> list[Effect]:
@@ -291,6 +297,10 @@ class PoolCore:
     def limits(self, pool: str) -> PoolLimits:
         """The bounds of one template."""
         return self._books.shares[pool].limits
+
+    def version(self, pool: str) -> str:
+        """What a template's ready lines are made with now."""
+        return self._books.shares[pool].version
 
     def next_deadline(self, now: float) -> float | None:
         """When `tick` is due next, never before `now`; None = not before the next input."""

@@ -86,3 +86,14 @@ def _keep_nulls(merged: dict[str, Any], patch: Mapping[str, Any]) -> None:
             merged[name] = None
         elif isinstance(value, Mapping):
             _keep_nulls(merged[name], value)
+
+
+def names_all(session: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether one configuration names every field that another one names: applied over it, nothing of it stays."""
+    for name, value in other.items():
+        if name not in session:
+            return False
+        mine = session[name]
+        if isinstance(value, Mapping) and isinstance(mine, Mapping) and not names_all(mine, value):
+            return False
+    return True

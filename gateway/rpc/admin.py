@@ -29,6 +29,7 @@ DRAIN_MAX_SECONDS: Final = 86_400
 DETAIL_MAX: Final = 256
 # What SetLimits may change: the names are the same in the contract and in the core.
 _LIMITS: Final = ("floor", "ceiling", "dials_max", "waiters_max", "wait_max_ms")
+_AT_MOST: Final = {"dials_max": 1000, "waiters_max": 100_000, "wait_max_ms": 3_600_000}
 _AT_LEAST_ONE: Final = ("ceiling", "dials_max", "wait_max_ms")
 
 
@@ -55,7 +56,9 @@ class AdminService:
     ) -> admin_pb2.ListLeasesResponse:
         """Show every lease and reservation."""
         del context
-        leases = [each for pool in self._parts.named(request.pool) for each in views.leases(pool, self._parts.gateway)]
+        leaving = [pool for pool in self._parts.leaving() if request.pool in ("", pool.name)]
+        pools = [*self._parts.named(request.pool), *leaving]
+        leases = [each for pool in pools for each in views.leases(pool, self._parts.gateway)]
         leases.sort(key=lambda each: -each.held_ms)
         return admin_pb2.ListLeasesResponse(leases=leases)
 
@@ -75,8 +78,11 @@ class AdminService:
         if not WATCH_MIN_MS <= interval_ms <= WATCH_MAX_MS:
             text = f"interval_ms must be {WATCH_MIN_MS} to {WATCH_MAX_MS}, not {interval_ms}"
             await abort(context, CallerError(Reason.INVALID_FRAME, text))
-        gateway = self._parts.gateway
+        gateway, principal = self._parts.gateway, current_principal()
         while True:
+            if not self._parts.knows(principal):
+                text = "the caller's credentials have been taken away"
+                await abort(context, CallerError(Reason.UNAUTHENTICATED, text))
             yield admin_pb2.WatchResponse(
                 pools=[views.pool(pool, gateway) for pool in self._parts.named("")],
                 sessions=views.sessions(self._parts.directory.sessions(), gateway),
@@ -121,7 +127,8 @@ class AdminService:
         given = {name: getattr(request, name) for name in _LIMITS if request.HasField(name)}
         pools = await self._pools(request.pool, context)
         limits = replace(pools[0].limits, **given)
-        if (wrong := _wrong(limits)) is not None:
+        account = pools[0].template.line_class.account
+        if (wrong := _wrong(limits, self._parts.lines_max[account])) is not None:
             await abort(context, CallerError(Reason.INVALID_FRAME, wrong))
         for pool in pools:
             pool.set_limits(replace(pool.limits, **given))
@@ -190,10 +197,15 @@ class AdminService:
         _log.info("operator", command=command, tenant=principal.tenant, caller=principal.caller, **fields)
 
 
-def _wrong(limits: PoolLimits) -> str | None:
+def _wrong(limits: PoolLimits, lines_max: int) -> str | None:
     for name in _AT_LEAST_ONE:
         if getattr(limits, name) < 1:
             return f"{name} must be at least 1"
+    for name, most in _AT_MOST.items():
+        if getattr(limits, name) > most:
+            return f"{name} must be at most {most}"
+    if limits.ceiling > lines_max:
+        return f"ceiling {limits.ceiling} is over the {lines_max} connections_max of its account"
     if limits.floor + limits.reserve > limits.ceiling:
         return f"floor {limits.floor} + reserve {limits.reserve} is over ceiling {limits.ceiling}"
     return None

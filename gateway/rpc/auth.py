@@ -20,6 +20,7 @@ _principal: ContextVar[Principal] = ContextVar("principal")
 # Kubernetes' own probe cannot send credentials, and the answer tells nothing but the state.
 OPEN_METHODS: Final = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
 
+METADATA_MAX_BYTES: Final = 8_192
 # What HTTP/2 counts for each header beside its text.
 HEADER_BYTES: Final = 32
 
@@ -103,11 +104,15 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 class AuthInterceptor(grpc.aio.ServerInterceptor):
     """Stands before every method of the server."""
 
-    def __init__(self, authenticator: Authenticator, metadata_max_bytes: int) -> None:
+    def __init__(self, authenticator: Authenticator, metadata_max_bytes: int = METADATA_MAX_BYTES) -> None:
         """Ask `authenticator` about each call; another one may take its place."""
         self.authenticator = authenticator
         # gRPC's own limit holds only for those who have acknowledged it.
         self._metadata_max_bytes = metadata_max_bytes
+
+    def knows(self, principal: Principal) -> bool:
+        """Whether a caller may still do what it could when it called."""
+        return self.authenticator.knows(principal)
 
     async def intercept_service(
         self,

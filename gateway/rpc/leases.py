@@ -41,9 +41,11 @@ class LeaseService:
         self, request_iterator: AsyncIterator[lease.KeepAliveRequest], context: _Context
     ) -> AsyncIterator[lease.KeepAliveResponse]:
         """Extend reservations; each request is answered once, in order."""
-        del context
         principal = current_principal()
         async for request in request_iterator:
+            if not self._parts.knows(principal):
+                text = "the caller's credentials have been taken away"
+                await abort(context, CallerError(Reason.UNAUTHENTICATED, text))
             lease_id, ttl = await self._parts.reservations.keep_alive(request.lease_token, principal)
             yield lease.KeepAliveResponse(lease_id=lease_id, ttl_seconds=round(ttl))
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.core.events import Durability
+from gateway.core.principal import Principal
 from gateway.core.template import Template
 from gateway.runtime.directory import Directory
 from gateway.runtime.pool import WarmPool
@@ -27,6 +28,12 @@ class ServiceParts:
     # Ends this gateway as a first signal does; takes how long sessions may go on, in seconds.
     drain: Callable[[float], None]
     drain_seconds: float
+    # Pools that take nobody new and still have somebody.
+    leaving: Callable[[], list[WarmPool]]
+    # How many lines each account may have.
+    lines_max: Mapping[str, int]
+    # Whether a caller may still do what it could when it called.
+    knows: Callable[[Principal], bool]
     store: SessionStore
 
     def templates(self) -> list[Template]:

@@ -10,7 +10,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from gateway.rpc.auth import Authenticator, AuthInterceptor
+from gateway.rpc.auth import METADATA_MAX_BYTES, AuthInterceptor
 from gateway.rpc.parts import ServiceParts
 from gateway.rpc.services import SERVICE_NAMES, add_services
 
@@ -48,7 +48,7 @@ class ServerOptions:
     connections_max: int = 4096
     connection_idle_ms: int = 300_000
     streams_max: int = 100
-    metadata_max_bytes: int = 8_192
+    metadata_max_bytes: int = METADATA_MAX_BYTES
 
 
 def channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:
@@ -84,12 +84,11 @@ def channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:
 class GrpcServer:
     """Serves the contract, health and (in development) reflection."""
 
-    def __init__(self, options: ServerOptions, parts: ServiceParts, authenticator: Authenticator) -> None:
+    def __init__(self, options: ServerOptions, parts: ServiceParts, door: AuthInterceptor) -> None:
         """Build; nothing listens before `start`."""
         self._options = options
-        self._door = AuthInterceptor(authenticator, options.metadata_max_bytes)
         self._server = grpc.aio.server(
-            interceptors=(self._door,),
+            interceptors=(door,),
             options=channel_arguments(options),
         )
         add_services(self._server, parts)
@@ -115,10 +114,6 @@ class GrpcServer:
             text = f"cannot listen on {address}: it is in use, or not an address of this machine"
             raise ListenError(text)
         await self._server.start()
-
-    def admit(self, authenticator: Authenticator) -> None:
-        """Let another one decide about calls from now on."""
-        self._door.authenticator = authenticator
 
     async def set_serving(self, *, serving: bool) -> None:
         """Tell what the health service answers, for each service and for the server."""

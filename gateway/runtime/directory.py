@@ -104,10 +104,9 @@ class Directory:
             self._silent -= Counter({_name(session.stream.principal): 1})  # what comes to nothing leaves no entry
 
     def expel(self, knows: Callable[[Principal], bool]) -> None:
-        """Let sessions end soon whose caller is not known any more; each is told."""
+        """Let sessions end soon whose caller is not known any more; each is told. Who is known again may stay."""
         for session in self._sessions.values():
-            if not knows(session.stream.principal):
-                session.expel()
+            session.expel(expelled=not knows(session.stream.principal))
 
     async def drain(self, timeout_seconds: float) -> None:
         """Refuse new sessions, let the running ones finish, end what is left at the deadline."""

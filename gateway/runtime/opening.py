@@ -60,9 +60,11 @@ async def prepare(request: out.OpenRequest, stream: CallerStream, parts: Session
     if request.lease_token:
         redeemed = parts.reservations.look(request.lease_token, stream.principal)
     name = request.template or redeemed.pool or DEFAULT_TEMPLATE
-    pool = find_pool(parts.pools.values(), name, stream.principal.tenant)
-    if redeemed.pool not in ("", pool.name):
-        text = f"the reservation is for template {redeemed.pool}, not for {pool.name}"
+    # The home of a reservation may be a pool that takes nobody new any more.
+    home = redeemed.home if name == redeemed.pool else None
+    pool = home or find_pool(parts.pools.values(), name, stream.principal.tenant)
+    if redeemed.pool not in ("", name):
+        text = f"the reservation is for template {redeemed.pool}, not for {name}"
         raise CallerError(Reason.INVALID_FRAME, text)
     if request.safety_identifier and pool.template.line_class.safety != END_USER:
         text = f"the account of template {pool.name} takes no safety identifier"

@@ -89,7 +89,7 @@ class WarmPool:
 
     def retire_outdated(self) -> int:
         """Close the ready lines of another version than the template's now; return how many there were."""
-        effects = self._core.retire_outdated(self.name, self._now())
+        effects = self._core.retire(self.name, self._core.version(self.name), self._now(), at_once=True)
         self._perform(effects)
         return sum(isinstance(effect, Close) and effect.reason == "version" for effect in effects)
 

@@ -48,11 +48,15 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class Redeemed:
-    """What a shown token stands for; `lease_id` is known here only, `foreign` = made at another gateway."""
+    """What a shown token stands for; `lease_id` is known here only, `foreign` = made at another gateway.
+
+    `home` has the unit; it may be a pool that takes nobody new any more.
+    """
 
     pool: str
     lease_id: LeaseId | None
     foreign: bool
+    home: WarmPool | None = None
 
 
 class Reservations:
@@ -150,7 +154,7 @@ class Reservations:
             raise CallerError(Reason.LEASE_UNKNOWN, "the lease token is not one of yours")
         lease_id = LeaseId(content.lease_id)
         if lease_id in self._mine:
-            return Redeemed(content.pool, lease_id, foreign=False)
+            return Redeemed(content.pool, lease_id, foreign=False, home=self._mine[lease_id])
         # Also one of ours that was put back: the book knows whether it lives.
         return Redeemed(content.pool, None, foreign=True)
 

@@ -7,7 +7,7 @@ is given back and the report is written here, in one place.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Any
 
 import structlog
@@ -22,7 +22,7 @@ from gateway.core.transitions import step
 from gateway.core.turns import TurnTaking, detection_of
 from gateway.runtime.greeting import guarded, is_guarded, lift_guard, send_first
 from gateway.runtime.lanes import Lanes
-from gateway.runtime.lease import Holder, LeasedLine, Place, Wish
+from gateway.runtime.lease import Holder, LeasedLine, Wish
 from gateway.runtime.opening import Opening, first_message, prepare
 from gateway.runtime.outbox import Outbox
 from gateway.runtime.pool import WarmPool
@@ -31,6 +31,7 @@ from gateway.runtime.pulse import watch
 from gateway.runtime.relay import Relay
 from gateway.runtime.session_limits import hold_to_limits
 from gateway.runtime.session_options import CANCELLED, GONE, Ending, SessionParts
+from gateway.runtime.session_waiting import Waiting
 from gateway.runtime.session_words import bounded, opened, report
 
 _log = structlog.get_logger(__name__)
@@ -63,6 +64,7 @@ class LiveSession:
         self.is_admitted = False
         self._admit = admit
         self._parts = parts
+        self._waiting = Waiting(stream, parts.options.farewell_seconds)
         self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._left = asyncio.Event()
 
@@ -73,9 +75,11 @@ class LiveSession:
         self._ended.set_result(ending)
         return True
 
-    def expel(self) -> None:
-        """Let it end soon: its caller may not call any more."""
-        if self.leaves_by is None:
+    def expel(self, *, expelled: bool) -> None:
+        """Let it end soon, as its caller may not call any more; or let it go on after all."""
+        if not expelled:
+            self.leaves_by = None
+        elif self.leaves_by is None:
             self.leaves_by = self._now() + EXPEL_SECONDS
 
     def caller_left(self) -> None:
@@ -103,6 +107,8 @@ class LiveSession:
             ending = Ending(out.ClosedReason.REFUSED, error)
         except CallerGoneError:
             ending = self._ended.result() if self._ended.done() else GONE
+            if ending.reason is out.ClosedReason.KILLED and not ending.caller_gone:
+                await self._waiting.tell_end(ending)
         except Exception as error:  # noqa: BLE001 the bulkhead: anything else is a fault of ours
             ending = Ending.of(self._fault(error))
         else:
@@ -134,18 +140,11 @@ class LiveSession:
             holder=Holder(principal.tenant, principal.caller, self.id, request.correlation_id),
             wait_seconds=min(wait_ms / 1000, self.stream.remaining_seconds()),
             abandoned=self._ended,
-            tell=self._tell_place,
+            tell=self._waiting.tell_place,
             safety_identifier=request.safety_identifier,
             reservation=opening.reservation,
             foreign=opening.foreign,
         )
-
-    async def _tell_place(self, place: Place) -> None:
-        """Tell a caller who waits where it stands. Nothing else writes to the stream yet."""
-        queued = out.Queued(place.position, round(place.waited_seconds * 1000), round(place.remaining_seconds * 1000))
-        with suppress(TimeoutError):  # who does not read that has no use for it
-            async with asyncio.timeout(self._parts.options.farewell_seconds):
-                await self.stream.write(out.Outgoing(queued))
 
     async def _converse(self, line: LeasedLine, opening: Opening) -> Ending:
         parts, upstream, template = self._parts, line.upstream, opening.pool.template

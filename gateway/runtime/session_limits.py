@@ -33,12 +33,13 @@ async def hold_to_limits(session: "LiveSession", relay: Relay, lanes: Lanes, par
         if (durability := parts.store.durability) is not promised:
             promised = durability
             lanes.promise(durability)
-        if session.leaves_by is not None:
-            if not told_to_leave:
-                lanes.live(out.GoAway("credentials_expire", round((session.leaves_by - now) * 1000)))
-                told_to_leave = True
-            elif now >= session.leaves_by:
-                raise CallerError(Reason.UNAUTHENTICATED, "the caller's credentials have been taken away")
+        if session.leaves_by is None:
+            told_to_leave = False
+        elif not told_to_leave:
+            lanes.live(out.GoAway("credentials_expire", round((session.leaves_by - now) * 1000)))
+            told_to_leave = True
+        elif now >= session.leaves_by:
+            raise CallerError(Reason.UNAUTHENTICATED, "the caller's credentials have been taken away")
 
 
 def _check_both_sides(relay: Relay, options: SessionOptions, now: float) -> None:

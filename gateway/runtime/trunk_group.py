@@ -13,7 +13,7 @@ from gateway.core.effects import Close, Dial, Effect, Grant, Prove, Reject, Rese
 from gateway.core.errors import CapacityError, DialError, Reason, UpstreamClosedError
 from gateway.core.ids import ConnectionId, LeaseId, WaiterId
 from gateway.core.pool import PoolCore
-from gateway.core.pool_limits import PoolStats
+from gateway.core.pool_limits import PoolLimits, PoolStats
 from gateway.core.template import LineClass, Template
 from gateway.runtime.lease import RejectedError
 from gateway.runtime.liveness import prove
@@ -56,7 +56,7 @@ class TrunkGroup:
         self.last_error: DialError | None = None
         # Its breaker may have changed: other groups look again. Then: a lease was taken back.
         self.on_change: Callable[[], None] = lambda: None
-        self.on_revoke: Callable[[LeaseId], None] = lambda _lease_id: None
+        self.on_revoke: list[Callable[[LeaseId], None]] = []
         self._dialer = dialer
         self._slots = slots
         self._observer = observer
@@ -93,17 +93,10 @@ class TrunkGroup:
         """Take nothing new; idle lines close, leases go on."""
         self.perform(self.core.drain(self.now()))
 
-    def retire(self, pool: str, version: str) -> None:
-        """Make ready lines of this version; others are replaced one by one, leased ones live on."""
-        self.perform(self.core.retire(pool, version, self.now()))
-
-    def forgive(self) -> None:
-        """Dial again at once, whatever has failed: the account has a new key."""
-        self.perform(self.core.forgive(self.now()))
-
-    def fence(self) -> None:
-        """Close every line, also those that are held."""
-        self.perform(self.core.fence(self.now()))
+    def serve(self, template: Template, version: str, limits: PoolLimits) -> None:
+        """Make lines for one more template."""
+        self.templates[template.name] = template
+        self.perform(self.core.add(template.name, version, limits, self.now()))
 
     def stats(self, pool: str) -> PoolStats:
         """Take an immutable snapshot of one template's share."""
@@ -139,7 +132,8 @@ class TrunkGroup:
                 case Prove():
                     self._tasks.spawn(self._prove(effect.connection_id), "prove")
                 case Revoke():
-                    self.on_revoke(effect.lease_id)
+                    for hear in self.on_revoke:
+                        hear(effect.lease_id)
                 case Close():
                     self._tasks.spawn(self._close(effect), "close")
         self._arm()

@@ -92,6 +92,8 @@ def _secret(file: Path, where: str) -> str:
         raise SettingsError(f"{where}: {file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise SettingsError(f"{where}: {file} is not text") from None
+    except ValueError:  # a path that cannot be one
+        raise SettingsError(f"{where}: no path of a file") from None
 
 
 def templates(settings: Settings) -> dict[str, Template]:
@@ -147,7 +149,7 @@ def tenant_identifier(tenant: str) -> str:
 
 def _model(chosen: TemplateSettings) -> str:
     """The model that answers, or that transcribes where nothing is answered."""
-    given = chosen.session.get("audio", {}).get("input", {})
+    given = (chosen.session.get("audio") or {}).get("input") or {}
     transcribes = chosen.session.get("type") == "transcription"
     return str(given["transcription"]["model"]) if transcribes and given.get("transcription") else chosen.model
 

@@ -1,6 +1,7 @@
 """What can be configured, section by section: names, defaults, meaning, and the bounds of each value."""
 
 import ipaddress
+import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -12,6 +13,8 @@ from gateway.store.address import parse
 
 # What may stand in a header: no blank, no line end.
 HEADER_WORD: Final = r"^[\x21-\x7e]+$"
+# The name of a sealing key: it stands in each record.
+KEY_ID: Final = r"^[A-Za-z0-9._-]{1,64}$"
 # The longest that the contract's 32-bit counts and a day's work need.
 LIFE_MAX_SECONDS: Final = 86_400
 PORT_MAX: Final = 65_535
@@ -109,7 +112,7 @@ class RedisSettings(_Section):
 class SealingKeySettings(_Section):
     """One key that seals session state."""
 
-    id: str = Field(description="named in each record")
+    id: str = Field(pattern=KEY_ID, description="named in each record")
     file: Path = Field(description="32 bytes: raw, as hex or as base64")
 
 
@@ -125,6 +128,13 @@ class StoreSettings(_Section):
     )
     opens_without_redis: bool = Field(True, description="whether sessions open while it is down; no effect yet")
     retention_seconds: int = Field(0, ge=0, description="how long state stays after the end")
+
+    @model_validator(mode="after")
+    def _ids_differ(self) -> "StoreSettings":
+        ids = [key.id for key in self.sealing_keys]
+        if len(set(ids)) != len(ids):
+            raise ValueError("sealing_keys: two keys have one id")
+        return self
 
 
 class CallerSettings(_Section):
@@ -206,6 +216,16 @@ class TemplateSettings(_Section):
     durability: Literal["available", "strict"] = Field("available", description="strict is not served yet")
     language: str | None = Field(None, description="BCP 47, for fallback speech; no effect yet")
     keep_warm: bool = Field(False, description="keep lines ready where idling costs money; no effect yet")
+
+    @model_validator(mode="after")
+    def _is_json(self) -> "TemplateSettings":
+        try:
+            json.dumps(self.session, sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            raise ValueError("session must be what JSON can say") from None
+        if not isinstance(self.session.get("type", ""), str):
+            raise ValueError("session.type must be a word")
+        return self
 
     @model_validator(mode="after")
     def _transcribes(self) -> "TemplateSettings":

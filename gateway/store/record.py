@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.core.errors import Reason, StoreError
 from gateway.runtime.ports import LogEntry, SessionKey
-from gateway.store.sealing_keys import SealingKeys
+from gateway.store.sealing_keys import DataKey, SealingKeys
 
 VERSION: Final = 1
 NONCE_BYTES: Final = 12
@@ -51,9 +51,10 @@ class RecordSealer:
 
     def seal(self, key: SessionKey, epoch: int, entry: LogEntry) -> bytes:
         """Return the envelope of `entry` for its place; two calls never return the same bytes."""
-        key_id = self._keys.sealing.key_id
+        data_key = self._keys.sealing
+        key_id = data_key.key_id
         nonce = os.urandom(NONCE_BYTES)
-        sealed = self._cipher(key_id, key, epoch).encrypt(
+        sealed = self._cipher(data_key, key, epoch).encrypt(
             nonce, _NUMBER.pack(entry.cseq) + entry.payload, _place(key, entry.seq, epoch)
         )
         name = key_id.encode()
@@ -63,7 +64,8 @@ class RecordSealer:
         """Return the entry. Raises `KeyUnknownError` or `RecordUnreadableError`."""
         try:
             key_id, nonce, sealed = _parse(envelope)
-            plain = self._cipher(key_id, key, epoch).decrypt(nonce, sealed, _place(key, seq, epoch))
+            # The ring is asked each time: a key that was taken away opens nothing.
+            plain = self._cipher(self._keys.by_id(key_id), key, epoch).decrypt(nonce, sealed, _place(key, seq, epoch))
         except (InvalidTag, ValueError):
             raise RecordUnreadableError(key, seq, epoch) from None
         (cseq,) = _NUMBER.unpack_from(plain)
@@ -74,9 +76,10 @@ class RecordSealer:
         self._cipher.cache_clear()
         self._keys.throw_away()
 
-    def _derive(self, key_id: str, key: SessionKey, epoch: int) -> AESGCM:
+    @staticmethod
+    def _derive(data_key: DataKey, key: SessionKey, epoch: int) -> AESGCM:
         info = _PURPOSE + _framed(key.tenant, key.session_id) + _NUMBER.pack(epoch)
-        return AESGCM(self._keys.by_id(key_id).derive(info))
+        return AESGCM(data_key.derive(info))
 
 
 def _place(key: SessionKey, seq: int, epoch: int) -> bytes:

@@ -15,7 +15,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from gateway.store.sealing_keys import KeyUnknownError, SealingKeys
+from gateway.store.sealing_keys import DataKey, KeyUnknownError, SealingKeys
 
 VERSION: Final = 1
 NONCE_BYTES: Final = 12
@@ -45,9 +45,10 @@ class SealedTokens:
         if len(content) > CONTENT_MAX_BYTES:
             message = f"a token holds at most {CONTENT_MAX_BYTES} bytes"
             raise ValueError(message)
-        key_id = self._keys.sealing.key_id
+        data_key = self._keys.sealing
+        key_id = data_key.key_id
         nonce = os.urandom(NONCE_BYTES)
-        sealed = self._cipher(key_id, purpose).encrypt(nonce, content, purpose.encode())
+        sealed = self._cipher(data_key, purpose).encrypt(nonce, content, purpose.encode())
         name = key_id.encode()
         return _text(bytes((VERSION, len(name))) + name + nonce + sealed)
 
@@ -55,7 +56,7 @@ class SealedTokens:
         """Return the content; None = not sealed by us for this purpose. Raises nothing, whatever `token` is."""
         key_id, nonce, sealed = _parse(token)
         try:
-            cipher, known = self._cipher(key_id, purpose), True
+            cipher, known = self._cipher(self._keys.by_id(key_id), purpose), True
         except KeyUnknownError:
             cipher, known = self._stand_in(purpose), False
         try:
@@ -70,12 +71,13 @@ class SealedTokens:
 
     def _stand_in(self, purpose: str) -> AESGCM:
         try:
-            return self._cipher(self._keys.sealing.key_id, purpose)
+            return self._cipher(self._keys.sealing, purpose)
         except KeyUnknownError:
             return AESGCM(bytes(32))
 
-    def _derive(self, key_id: str, purpose: str) -> AESGCM:
-        return AESGCM(self._keys.by_id(key_id).derive(_LABEL + purpose.encode()))
+    @staticmethod
+    def _derive(data_key: DataKey, purpose: str) -> AESGCM:
+        return AESGCM(data_key.derive(_LABEL + purpose.encode()))
 
 
 def _parse(token: str) -> tuple[str, bytes, bytes]:

@@ -7,7 +7,7 @@ gateway has the same Redis and the same provider.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -58,6 +58,12 @@ class Health:
     def set(self, component: str, status: Status, reason: str = "") -> None:
         """Record how a component is; `reason` is a sentence for the operator, without secrets."""
         self._components[component] = Component(status, redact(reason, REASON_MAX))
+
+    def keep(self, components: Collection[str], among: str) -> None:
+        """Forget the components whose names begin with `among` and that are none of these."""
+        gone = [name for name in self._components if name.startswith(among) and name not in components]
+        for name in gone:
+            del self._components[name]
 
     def beat(self, now: float) -> None:
         """Record that the event loop runs."""

@@ -233,7 +233,8 @@ class PoolMachine(RuleBasedStateMachine):
         del books.reservations[lease_id]
         before = books.of(READY)
         self.tell(books, lambda: books.core.end_reservation(lease_id, event, self.now))
-        assert set(before) <= set(books.of(READY, LEASED)), "a reservation that ended has burnt a line"
+        current = {each for each in before if books.lines[each].version == books.pools[books.lines[each].pool].version}
+        assert current <= set(books.of(READY, LEASED)), "a reservation that ended has burnt a line"
 
     @precondition(lambda self: any(books.waits for books in self.all))
     @rule(at=WHICH)
@@ -330,6 +331,9 @@ class PoolMachine(RuleBasedStateMachine):
 
         def happens() -> list[Effect]:
             effects = books.core.dial_failed(line_id, reason, self.now, retry_after)
+            if line.version != books.pools[line.pool].version:  # it says nothing about what is in force
+                books.breaker.ends(line)
+                return effects
             books.breaker.fails(line, reason, self.now)
             if line.alone_for is not None and reason in STUBBORN:  # it is he alone who is refused
                 books.refused_alone = line.alone_for
@@ -377,7 +381,7 @@ class PoolMachine(RuleBasedStateMachine):
 
         def happens() -> list[Effect]:
             effects = books.core.connection_lost(line_id, self.now)
-            counts = before == READY or (before == LEASED and known.failures)
+            counts = line.version == known.version and (before == READY or (before == LEASED and known.failures))
             if self.now - line.ready_at < STANDING_SECONDS and counts:
                 known.dies(line.ready_at, books.rng.last, self.now)
                 if before == READY:

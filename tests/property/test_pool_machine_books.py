@@ -459,7 +459,9 @@ class Books:
             case "version":
                 assert line.version != known.version
                 is_over = self.now >= known.outdated_until
-                assert is_over or len(self.of(READY, pool=line.pool)) > self.due(line.pool) + self.floor(line.pool)
+                is_enough = len(self.of(READY, pool=line.pool)) > self.due(line.pool) + self.floor(line.pool)
+                is_full = self.open_in(line.pool) >= known.limits.ceiling - known.limits.reserve
+                assert is_over or is_enough or is_full
             case "drained":
                 assert known.draining
             case "recalled":

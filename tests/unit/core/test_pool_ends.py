@@ -308,10 +308,19 @@ def test_a_line_of_an_old_version_is_handed_out_without_its_configuration_counti
     assert not stage.granted().configured
 
 
+def test_where_a_successor_finds_no_place_one_line_after_the_other_goes_before_it() -> None:
+    stage = one(floor=2, ceiling=2, reserve=0)
+    older, newer = stage.warm()
+    assert closes(stage.core.retire("a", "v2", stage.now)) == [Close(older, "version")]
+    (successor,) = dials(stage.closed(older))
+    assert closes(stage.ready(successor)) == [Close(newer, "version")]
+    assert stage.stats().ready == 1
+
+
 def test_without_successors_the_old_lines_go_after_a_while() -> None:
-    stage = one(floor=2, ceiling=2, reserve=0, proof_max_seconds=100.0)
+    stage = one(floor=2, ceiling=8, proof_max_seconds=100.0)
     stage.warm()
-    assert stage.core.retire("a", "v2", stage.now) == []  # no place for another line
+    stage.core.retire("a", "v2", stage.now)
     since, effects = stage.now, list[Effect]()
     while not closes(effects):
         stage.now = stage.core.next_deadline(stage.now) or NEVER
@@ -320,11 +329,44 @@ def test_without_successors_the_old_lines_go_after_a_while() -> None:
     assert [close.reason for close in closes(effects)] == ["version", "version"]
 
 
+def test_to_name_a_version_again_does_not_give_old_lines_more_time() -> None:
+    stage = one(floor=1, ceiling=8, proof_max_seconds=100.0)
+    (line,) = stage.warm()
+    stage.core.retire("a", "v2", stage.now)
+    stage.now += OUTDATED_SECONDS - 1.0
+    stage.core.retire("a", "v2", stage.now)
+    stage.now += 1.0
+    assert Close(line, "version") in closes(stage.core.tick(stage.now))
+
+
+def test_a_dial_with_an_old_key_that_fails_says_nothing_of_the_new_one() -> None:
+    stage = one(floor=4, ceiling=8)
+    lines = dials(stage.start())
+    stage.core.retire("a", "v1.1", stage.now)
+    stage.core.forgive(stage.now)
+    for line in lines:
+        stage.fail(line, Reason.UPSTREAM_REFUSED_KEY)
+    assert not stage.stats().key_refused
+    assert stage.stats().dialling == 4
+
+
+def test_a_template_that_is_added_is_served_and_one_that_was_drained_is_served_again() -> None:
+    stage = one(floor=1)
+    stage.warm()
+    (line,) = dials(stage.core.add("b", "v1", limits(floor=1), stage.now))
+    stage.ready(line)
+    assert stage.granted("b").configured
+    stage.core.drain(stage.now, "b")
+    stage.core.add("b", "v2", limits(floor=1), stage.now)
+    assert stage.stats("b").dialling == 1
+    assert not stage.stats("b").draining_pool
+
+
 def test_an_operator_may_have_them_closed_now() -> None:
     stage = one(floor=1, ceiling=8)
     (line,) = stage.warm()
     stage.core.retire("a", "v2", stage.now)
-    assert closes(stage.core.retire_outdated("a", stage.now)) == [Close(line, "version")]
+    assert closes(stage.core.retire("a", "v2", stage.now, at_once=True)) == [Close(line, "version")]
 
 
 def test_a_dial_of_an_old_version_serves_until_its_successor_is_there() -> None:

@@ -75,7 +75,7 @@ class Stage:
         )
         self.group = TrunkGroup(line, templates, self.core, self.exchange, self.slots, self.observer)
         self.pools = {name: WarmPool(each, self.group, self.observer) for name, each in templates.items()}
-        self.group.on_revoke = self._revoked
+        self.group.on_revoke.append(self._revoked)
         self.template, self.pool = templates[names[0]], self.pools[names[0]]
         self.reservations = Reservations(self.book, self.sealer, gateway)
         self.options = SessionOptions()

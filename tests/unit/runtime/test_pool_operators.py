@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.errors import CapacityError, Reason, UpstreamError
 from gateway.core.reservation import ReservationEvent
-from tests.support.virtual_time import turns
+from tests.support.virtual_time import now, turns
 from tests.unit.runtime.holders import IDENTITY, Holder, holding, wish
 from tests.unit.runtime.stage import Stage
 
@@ -77,7 +77,7 @@ async def test_lines_of_another_version_are_replaced_and_leased_ones_live_on() -
     holder = await holding(stage)
     await asyncio.sleep(0.5)
     before = list(stage.exchange.open_lines)
-    stage.group.retire("default", "another")
+    stage.group.perform(stage.core.retire("default", "another", now()))
     await asyncio.sleep(1.0)
     assert stage.pool.stats().ready == 2
     assert len([line for line in before if line.is_open]) == 1

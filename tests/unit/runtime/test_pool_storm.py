@@ -16,7 +16,7 @@ from gateway.core.errors import DialError, GatewayError, Reason, StoreError, Ups
 from gateway.core.principal import Principal
 from gateway.runtime.ports import CallerGoneError
 from gateway.runtime.reservations import Reserved
-from tests.support.virtual_time import advance, others, turns
+from tests.support.virtual_time import advance, now, others, turns
 from tests.unit.runtime.fakes import ACME
 from tests.unit.runtime.holders import Holder, wish
 from tests.unit.runtime.stage import END_USER_LINE, Stage
@@ -156,7 +156,7 @@ class Storm:
 
     def fence(self) -> None:
         if self.draw.random() < 0.2:
-            self.stage.group.fence()
+            self.stage.group.perform(self.stage.core.fence(now()))
 
     def break_book(self) -> None:
         book = self.stage.book

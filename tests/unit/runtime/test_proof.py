@@ -248,7 +248,7 @@ async def test_a_fence_closes_every_line_and_ends_every_lease() -> None:
     holder = await holding(stage)
     leased = holder.line
     stage.exchange.may_answer.clear()
-    stage.group.fence()
+    stage.group.perform(stage.core.fence(stage.group.now()))
     await turns(5)
     assert [line.closes for line in stage.exchange.lines] == [1] * len(stage.exchange.lines)
     assert leased is not None

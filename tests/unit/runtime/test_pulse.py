@@ -243,7 +243,7 @@ async def test_a_session_that_hangs_after_its_caller_has_left_loses_its_line(sta
 async def test_a_lease_that_is_taken_back_ends_its_session_with_a_word(stage: Stage) -> None:
     await stage.warm()
     caller, call = await stage.opened()
-    stage.group.fence()
+    stage.group.perform(stage.core.fence(stage.group.now()))
     error = await call
     assert isinstance(error, UpstreamError)
     assert closed(caller).reason is out.ClosedReason.UPSTREAM

@@ -174,7 +174,8 @@ async def test_of_two_who_show_a_token_at_once_one_has_it(home: Stage) -> None:
 
 async def test_a_token_names_its_template(home: Stage) -> None:
     made = await reserved(home)
-    assert home.reservations.look(made.token, ACME) == Redeemed("default", made.lease_id, foreign=False)
+    found = home.reservations.look(made.token, ACME)
+    assert found == Redeemed("default", made.lease_id, foreign=False, home=home.pool)
 
 
 @pytest.mark.parametrize("shown", ["", "x", "reservation.", "reservation.1.zz", "other.1.00"])

@@ -1,0 +1,30 @@
+"""What a configuration and the files that it names come to."""
+
+from dataclasses import dataclass
+
+from gateway.core.template import Template
+from gateway.rpc.auth import Authenticator
+from gateway.settings import Settings, parts
+from gateway.store.sealing_keys import DataKey
+from gateway.upstream.account import Account
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that can be followed while a gateway runs, read and checked."""
+
+    authenticator: Authenticator
+    accounts: dict[str, Account]
+    templates: dict[str, Template]
+    sealing_keys: list[DataKey]
+
+
+def prepare(settings: Settings, *, insecure_dev: bool) -> Prepared:
+    """Read every file that is named. Raises `SettingsError` or `StoreError`."""
+    return Prepared(
+        parts.authenticator(settings, insecure_dev=insecure_dev),
+        parts.accounts(settings),
+        parts.templates(settings),
+        # The embedded server's key is this process's own.
+        parts.sealing_keys(settings) if settings.redis.url != "embedded" else [],
+    )
