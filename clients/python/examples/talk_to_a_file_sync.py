@@ -1,25 +1,27 @@
-"""Say what is in one WAV file and write the answer to another, without asyncio.
+"""Ask what is in one WAV file and write the answer to another, without asyncio.
 
-python talk_to_a_file_sync.py 127.0.0.1:50051 question.wav answer.wav
+    python talk_to_a_file_sync.py 127.0.0.1:50051 question.wav answer.wav
+
+The token comes from TRUNKLINE_TOKEN. A question at another rate than 24,000 Hz needs
+`trunkline-client[audio]`.
 """
 
 import argparse
 import os
+import sys
 import threading
 from contextlib import suppress
 
-from trunkline_client import CallerError, Client, Session
-from trunkline_client.audio import paced_sync, read_wav, write_wav
+from trunkline_client import Client, Session, TrunklineError
+from trunkline_client.audio import paced_sync, read_wav, silence, write_wav
 from trunkline_client.events import Interrupted, OutputAudio, ResponseDone, TranscriptDelta
-
-SILENCE = bytes(2 * 24_000)
 
 
 def speak(session: Session, pcm: bytes) -> None:
     """Send the question as fast as it is spoken, then a second of silence."""
-    # The answer may be complete, and the session closed, before the silence is.
-    with suppress(CallerError):
-        for chunk in paced_sync(pcm + SILENCE):
+    # What ends the session is told by listening; the answer may also be complete before the silence.
+    with suppress(TrunklineError):
+        for chunk in paced_sync(pcm + silence(1)):
             session.send_audio(chunk)
 
 
@@ -41,19 +43,27 @@ def listen(session: Session) -> bytes:
 
 
 def main() -> None:
-    """Ask in a thread and listen in this one."""
-    parser = argparse.ArgumentParser(description="Say a WAV file and write the answer to another.")
+    """Speak in a thread and listen in this one: a conversation goes both ways at once."""
+    parser = argparse.ArgumentParser(description="Ask what is in a WAV file and write the answer to another.")
     for name in ("address", "question", "answer"):
         parser.add_argument(name)
     arguments = parser.parse_args()
-    token = os.environ.get("TRUNKLINE_TOKEN", "")
-    with Client(arguments.address, token=token) as client, client.open() as session:
-        speaking = threading.Thread(target=speak, args=(session, read_wav(arguments.question)))
-        speaking.start()
+    question = read_wav(arguments.question)
+    with (
+        Client(arguments.address, token=os.environ.get("TRUNKLINE_TOKEN", "")) as client,
+        client.open() as session,
+    ):
+        # The end of the block ends the session, and that the thread: its next send is refused.
+        threading.Thread(target=speak, args=(session, question)).start()
         write_wav(arguments.answer, listen(session))
-        session.close()
-        speaking.join()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except TrunklineError as error:
+        sys.exit(f"{error}\n{error.advice}")
+    except (OSError, ValueError, ImportError) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)

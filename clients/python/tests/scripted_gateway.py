@@ -9,6 +9,7 @@ import random
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -76,6 +77,12 @@ class ScriptedGateway(
         self.headers: list[str | bytes | None] = []
         self.asked = threading.Event()
         self.stalled = threading.Event()
+        # What happens to reservations.
+        self.ttl_seconds: int | None = None
+        self.refusal: tuple[str, grpc.StatusCode] | None = None
+        self.renewals_hang = False
+        self.renewed_at: list[float] = []
+        self.released: list[str] = []
         self._conversations: queue.Queue[Conversation] = queue.Queue()
 
     def conversation(self) -> Conversation:
@@ -103,12 +110,33 @@ class ScriptedGateway(
         self, request: lease_pb2.AcquireRequest, context: grpc.ServicerContext
     ) -> lease_pb2.AcquireResponse:
         self._note(context)
-        return lease_pb2.AcquireResponse(lease_token=request.template, ttl_seconds=request.ttl_seconds)
+        return lease_pb2.AcquireResponse(
+            lease_token=request.template, lease_id=request.idempotency_key or "l1", ttl_seconds=request.ttl_seconds
+        )
+
+    def KeepAlive(  # noqa: N802
+        self, request_iterator: Iterator[lease_pb2.KeepAliveRequest], context: grpc.ServicerContext
+    ) -> Iterator[lease_pb2.KeepAliveResponse]:
+        """Answer each request by `ttl_seconds` (None = 1), unless told otherwise."""
+        for request in request_iterator:
+            self.renewed_at.append(time.monotonic())
+            assert request.lease_token
+            if self.refusal is not None:
+                scripts.refuse(context, *self.refusal)
+            if self.renewals_hang:
+                over = threading.Event()
+                if context.add_callback(over.set):
+                    over.wait(10)
+                return
+            yield lease_pb2.KeepAliveResponse(
+                lease_id="l1", ttl_seconds=1 if self.ttl_seconds is None else self.ttl_seconds
+            )
 
     def Release(  # noqa: N802
         self, request: lease_pb2.ReleaseRequest, context: grpc.ServicerContext
     ) -> lease_pb2.ReleaseResponse:
         self._note(context)
+        self.released.append(request.lease_token)
         return lease_pb2.ReleaseResponse(released=request.lease_token == "L1")
 
     def ListPools(  # noqa: N802
@@ -145,13 +173,16 @@ class ScriptedGateway(
 
 @contextmanager
 def serving(
-    script: Script, credentials: grpc.ServerCredentials | None = None, port: int | None = None
+    script: Script,
+    credentials: grpc.ServerCredentials | None = None,
+    port: int | None = None,
+    host: str = "127.0.0.1",
 ) -> Iterator[ScriptedGateway]:
     """Serve on a free port of 20000 to 32000; stop at once afterwards."""
     # Calls that this client does not make stay as generated: not implemented.
     gateway = ScriptedGateway(script)  # type: ignore[abstract]
     port = free_port() if port is None else port
-    gateway.address = f"127.0.0.1:{port}"
+    gateway.address = f"{host}:{port}"
     # Threads that nobody joins would hold the test back: scripts end with their call.
     with ThreadPoolExecutor(max_workers=8) as pool:
         server = grpc.server(pool, options=SERVER_ARGUMENTS)

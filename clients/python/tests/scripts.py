@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 Answers = Iterator[ConverseResponse]
 
-SILENCE_BYTES = 48_000
 NUMBERS = PoolNumbers(scope="pool", pool="default", total=16, leased=16, waiting=50)
 
 
@@ -152,23 +151,6 @@ def last_words(conversation: "Conversation") -> Answers:
     for position in range(20):
         yield ConverseResponse(audio=OutputAudio(data=bytes(1000), position=position))
     yield ConverseResponse(closed=Closed(reason=CLOSED_REASON_IDLE), seq=2)
-
-
-def answers_speech(conversation: "Conversation") -> Answers:
-    """Says back what was said, as soon as a whole second of silence has followed it."""
-    said = bytearray()
-    answered = False
-    for request in conversation:
-        if request.HasField("open"):
-            yield opened()
-        elif request.HasField("bye"):
-            yield goodbye(request, 3)
-            return
-        said += request.audio
-        if not answered and said.endswith(bytes(SILENCE_BYTES)):
-            answered = True
-            yield ConverseResponse(audio=OutputAudio(data=bytes(said[:-SILENCE_BYTES])))
-            yield ConverseResponse(response_done=ResponseDone(), seq=2)
 
 
 def silent(conversation: "Conversation") -> Answers:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
-from trunkline_client import AsyncClient, AsyncSession, Client, Session
+from trunkline_client import AsyncClient, AsyncSession, Client
 from trunkline_client.events import Event
 
 
@@ -16,17 +16,17 @@ class Connect(Protocol):
         """Return a client that is used as an `AsyncClient`, whichever it is."""
 
 
-class ThreadedSession:
-    """A blocking session that is awaited: each call runs in a thread."""
+class Threaded:
+    """Something blocking that is awaited: each call runs in a thread."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, blocking: Any) -> None:
+        self.blocking = blocking
 
     def __getattr__(self, name: str) -> Any:
-        return _threaded(getattr(self._session, name))
+        return _threaded(getattr(self.blocking, name))
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self._session.__enter__)
+        await asyncio.to_thread(self.blocking.__enter__)
         return self
 
     async def __aexit__(
@@ -35,42 +35,36 @@ class ThreadedSession:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await asyncio.to_thread(self._session.__exit__, kind, error, trace)
+        await asyncio.to_thread(self.blocking.__exit__, kind, error, trace)
+
+
+class ThreadedSession(Threaded):
+    """A blocking session that is awaited."""
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
         # StopIteration cannot leave a thread.
-        event = await asyncio.to_thread(next, self._session, None)
+        event = await asyncio.to_thread(next, self.blocking, None)
         if event is None:
             raise StopAsyncIteration
-        return event
+        return cast("Event", event)
 
 
-class ThreadedClient:
+class ThreadedClient(Threaded):
     """A blocking client that is awaited."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def open(self, *arguments: Any, lease: Threaded | None = None, **named: Any) -> ThreadedSession:
+        blocking = None if lease is None else lease.blocking
+        return ThreadedSession(self.blocking.open(*arguments, lease=blocking, **named))
 
-    def __getattr__(self, name: str) -> Any:
-        return _threaded(getattr(self._client, name))
-
-    def open(self, *arguments: Any, **named: Any) -> ThreadedSession:
-        return ThreadedSession(self._client.open(*arguments, **named))
+    def reserve(self, *arguments: Any, **named: Any) -> Threaded:
+        return Threaded(self.blocking.reserve(*arguments, **named))
 
     async def __aenter__(self) -> Self:
-        self._client.__enter__()
+        self.blocking.__enter__()
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self._client.__exit__, kind, error, trace)
 
 
 def _threaded(attribute: object) -> object:

@@ -1,30 +1,62 @@
-"""Sound files and pacing."""
+"""Formats of audio, and the pace of speech."""
 
-import wave
+import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from trunkline_client.audio import paced, paced_sync, read_wav, write_wav
+from trunkline_client import audio
+from trunkline_client.audio import PCM_24K, PCMA, PCMU, paced, paced_sync, read_wav, silence
 
-PCM = bytes(range(240)) * 20  # 4,800 bytes: 100 ms
+from .sounds import PCM, pcm16, samples_of, stored, wav
 
-
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    write_wav(tmp_path / "a.wav", PCM)
-    assert read_wav(tmp_path / "a.wav") == PCM
+# G.711.
 
 
-@pytest.mark.parametrize(("channels", "width", "rate"), [(2, 2, 24_000), (1, 1, 24_000), (1, 2, 16_000)])
-def test_another_format_is_refused_with_what_it_is(tmp_path: Path, channels: int, width: int, rate: int) -> None:
-    path = tmp_path / "b.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(width)
-        file.setframerate(rate)
-        file.writeframes(bytes(channels * width))
-    with pytest.raises(ValueError, match=f"{channels} channel.* {8 * width} bits at {rate} Hz"):
-        read_wav(path)
+@pytest.mark.parametrize(("audio_format", "form"), [(PCMU, 7), (PCMA, 6)])
+def test_every_byte_of_g711_survives_the_way_to_samples_and_back(tmp_path: Path, audio_format: Any, form: int) -> None:
+    every = bytes(range(256))
+    samples = audio.decode(every, audio_format)
+    assert len(samples) == 512
+    again = audio.encode(samples, audio_format)
+    # Mu-law has two zeros.
+    assert {(sent, back) for sent, back in zip(every, again, strict=True) if sent != back} <= {(0x7F, 0xFF)}
+    # And so does a telephone's recording, at its own rate, without soxr.
+    path = stored(tmp_path, wav(every, form=form, bits=8, rate=8000))
+    assert read_wav(path, audio_format) == again
+
+
+def test_g711_is_what_the_standard_says() -> None:
+    # From the tables of G.711: the largest and the smallest steps.
+    assert struct.unpack("<4h", audio.decode(b"\x80\x00\xff\x7f", PCMU)) == (32_124, -32_124, 0, 0)
+    assert struct.unpack("<4h", audio.decode(b"\xaa\x2a\xd5\x55", PCMA)) == (32_256, -32_256, 8, -8)
+    assert audio.encode(pcm16(0, 32_767, -32_768), PCMU) == b"\xff\x80\x00"
+
+
+@pytest.mark.parametrize("audio_format", [PCM_24K, PCMU, PCMA])
+def test_the_error_of_g711_is_small(audio_format: Any) -> None:
+    sent = range(-32_000, 32_000, 7)
+    heard = samples_of(audio.decode(audio.encode(pcm16(*sent), audio_format), audio_format))
+    assert all(abs(one - other) <= max(16, abs(one) // 32 + 16) for one, other in zip(sent, heard, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("audio_format", "rate_hz", "bytes_per_second"),
+    [(0, 24_000, 48_000), (PCM_24K, 24_000, 48_000), (PCMU, 8000, 8000)],
+)
+def test_a_second_is_as_long_as_its_format_has_it(audio_format: Any, rate_hz: int, bytes_per_second: int) -> None:
+    assert audio.rate_hz(audio_format) == rate_hz
+    assert audio.bytes_per_second(audio_format) == len(silence(1, audio_format)) == bytes_per_second
+    assert set(audio.decode(silence(0.1, audio_format), audio_format)) == {0}
+
+
+def test_a_format_of_a_newer_contract_is_refused() -> None:
+    with pytest.raises(ValueError, match="knows no audio format 77"):
+        audio.encode(PCM, 77)  # type: ignore[arg-type]
+
+
+# The pace.
 
 
 class Clock:
@@ -69,6 +101,14 @@ async def test_both_paces_send_the_same_bytes() -> None:
     chunks = [chunk async for chunk in paced(PCM, speed=1000)]
     assert chunks == list(paced_sync(PCM, speed=1000))
     assert b"".join(chunks) == PCM
+
+
+async def test_a_telephones_pace_is_that_of_its_bytes() -> None:
+    spoken = silence(0.1, PCMU)
+    clock = Clock(slowness_seconds=0.0)
+    chunks = list(paced_sync(spoken, clock=clock, sleep=clock.sleep, audio_format=PCMU))
+    assert [len(chunk) for chunk in chunks] == [160] * 5
+    assert [chunk async for chunk in paced(spoken, speed=1000, audio_format=PCMU)] == chunks
 
 
 @pytest.mark.parametrize(("chunk_ms", "speed"), [(0, 1.0), (20, 0.0)])

@@ -25,9 +25,7 @@ from .shells import Connect, events_of
 
 IMPATIENT = ConnectionOptions(close_timeout_seconds=0.2, write_timeout_seconds=0.5)
 # Kept short for the test; the ratio of the three is the default's.
-WATCHFUL = ConnectionOptions(
-    keepalive_time_ms=1000, keepalive_timeout_ms=500, ping_timeout_ms=500, close_timeout_seconds=0.2
-)
+WATCHFUL = ConnectionOptions(keepalive_time_ms=1000, ping_timeout_ms=500, close_timeout_seconds=0.2)
 
 
 @contextmanager

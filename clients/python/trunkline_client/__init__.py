@@ -1,11 +1,13 @@
 """Trunkline's client: conversations with speech models over a gateway that keeps the lines warm.
 
-`AsyncClient` and `Client` have the same methods. A session yields `trunkline_client.events`, is
-given `trunkline_client.inputs`, and raises `trunkline_client.errors`. `trunkline_client.audio`
-reads WAV files and paces audio.
+`AsyncClient` and `Client` have the same methods: `open` makes a session, `reserve` keeps a line for
+one. A session yields `trunkline_client.events`, is given `trunkline_client.inputs`, and raises
+`trunkline_client.errors`. `trunkline_client.audio` has sound files, formats and the pace of speech.
 """
 
+from trunkline_client._aio_lease import AsyncLease
 from trunkline_client._aio_session import AsyncSession
+from trunkline_client._sync_lease import Lease
 from trunkline_client._sync_session import Session
 from trunkline_client.aio import AsyncClient
 from trunkline_client.errors import (
@@ -23,6 +25,7 @@ from trunkline_client.sync import Client
 
 __all__ = [
     "AsyncClient",
+    "AsyncLease",
     "AsyncSession",
     "CallerError",
     "CapacityError",
@@ -30,6 +33,7 @@ __all__ = [
     "ConnectionLost",
     "ConnectionOptions",
     "GatewayError",
+    "Lease",
     "Session",
     "SessionOverrides",
     "StoreError",

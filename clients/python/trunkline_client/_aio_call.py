@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from typing import Final, Protocol, TypeVar, cast
 
 from grpc import StatusCode, aio
+from trunkline.v1.lease_pb2 import KeepAliveRequest, KeepAliveResponse
 from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse
 
 from trunkline_client._status import error_of
@@ -113,6 +114,23 @@ def raise_if_cut(call: Cancellable) -> None:
     task = asyncio.current_task()
     if call.cancelled() and task is not None and not task.cancelling():
         raise refusal("CANCELLED", "this side cancelled the call") from None
+
+
+RenewalCall = aio.StreamStreamCall[KeepAliveRequest, KeepAliveResponse]
+
+
+async def only_answer(call: RenewalCall) -> KeepAliveResponse:
+    """Return the answer to a renewal. Raises what another status than OK means."""
+    try:
+        answers = [answer async for answer in call]
+    except aio.AioRpcError as failure:
+        raise error_of(failure) from None
+    except asyncio.CancelledError:
+        raise_if_cut(call)
+        raise
+    if not answers:
+        raise refusal("CONNECTION_LOST", "the renewal was not answered")
+    return answers[-1]
 
 
 def _at_once(coroutine: Coroutine[None, None, _Value]) -> _Value:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
@@ -40,13 +41,15 @@ class AsyncSession(AsyncIterator[Event]):
         options: ConnectionOptions,
         open_timeout_seconds: float,
         on_queued: Callable[[Queued], None] | None,
+        opening: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
-        """Prepare; nothing is sent before `async with`."""
+        """Prepare; nothing is sent before `async with`. `opening` surrounds that."""
         self._start = start
         self._message = message
         self._options = options
         self._open_timeout_seconds = open_timeout_seconds
         self._on_queued = on_queued
+        self._around_opening = opening
         self._core = SessionCore()
         self._inbox = Inbox(options.receive_buffer_max_bytes)
         # gRPC allows one write at a time, and the numbers of controls must go out in order.
@@ -73,12 +76,12 @@ class AsyncSession(AsyncIterator[Event]):
     # What the caller sends.
 
     async def send_audio(self, data: bytes) -> None:
-        """Send audio in `opened.input_format`, up to `opened.limits.message_max_bytes` of it."""
+        """Send audio in `opened.input_format`. Above `opened.limits.message_max_bytes` it raises MESSAGE_TOO_LARGE."""
         async with self._writing:
             await self._write(self._core.audio_request(data))
 
     async def send_text(self, text: str, *, role: Speaker = "user", item_id: str = "") -> int:
-        """Add words to the conversation; does not ask for an answer."""
+        """Add words to the conversation; asks for no answer. `item_id` names them; empty = the gateway does."""
         return await self._send_control(_requests.text(text, role, item_id))
 
     async def commit(self) -> int:
@@ -97,7 +100,7 @@ class AsyncSession(AsyncIterator[Event]):
         metadata: Mapping[str, str] | None = None,
         out_of_band: bool = False,
     ) -> int:
-        """Ask for an answer; `out_of_band` answers beside the conversation."""
+        """Ask for an answer. `metadata` (up to 16 marks) comes back with it; `out_of_band` leaves no trace of it."""
         control = _requests.create_response(instructions, metadata, text_only=text_only, out_of_band=out_of_band)
         return await self._send_control(control)
 
@@ -106,20 +109,20 @@ class AsyncSession(AsyncIterator[Event]):
         return await self._send_control(_requests.cancel(response_id))
 
     async def truncate(self, item_id: str, audio_end_ms: int, content_index: int = 0) -> int:
-        """Cut an answer at the milliseconds that were heard."""
+        """Cut an answer at what was heard, in milliseconds of its audio: after `Interrupted`, what was played."""
         return await self._send_control(_requests.truncate(item_id, audio_end_ms, content_index))
 
     async def send_tool_result(self, call_id: str, output: str, *, create_response: bool = True) -> int:
-        """Answer one `ToolCall`, and ask for an answer."""
+        """Answer one `ToolCall` with text, usually JSON; and ask for an answer, unless told not to."""
         control = _requests.tool_result(call_id, output, create_response=create_response)
         return await self._send_control(control)
 
     async def update(self, overrides: SessionOverrides) -> int:
-        """Change the configuration; only fields that are present change."""
+        """Change the configuration; only fields that are present change. Then comes `SessionUpdated`."""
         return await self._send_control(_requests.update(overrides))
 
     async def send_raw(self, event: str | Mapping[str, object]) -> int:
-        """Send one of the provider's client events, as JSON text or as a mapping."""
+        """Send one of the provider's client events, as JSON text or as a mapping with a `type`."""
         return await self._send_control(_requests.raw(event))
 
     async def end_input(self) -> None:
@@ -166,6 +169,10 @@ class AsyncSession(AsyncIterator[Event]):
 
     async def __aenter__(self) -> Self:
         """Open the session. Raises the gateway's refusal, CONNECTION_LOST, or TIMED_OUT."""
+        with self._around_opening():
+            return await self._begin()
+
+    async def _begin(self) -> Self:
         request = self._core.open_request(self._message)
         self._call = call = AsyncCall(self._start())
         try:

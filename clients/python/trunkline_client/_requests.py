@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from trunkline.v1.control_pb2 import (
     OUTPUT_MODALITY_TEXT,
@@ -23,6 +23,7 @@ from trunkline.v1.control_pb2 import (
     TruncateItem,
     UpdateSession,
 )
+from trunkline.v1.lease_pb2 import AcquireResponse
 from trunkline.v1.session_pb2 import Greet, HistoryItem, Open
 
 from trunkline_client.inputs import Speaker
@@ -68,6 +69,23 @@ def open_message(  # noqa: PLR0913 - one argument for each field of `Open`
         idle_max_seconds=idle_max_seconds,
         protocol_revision=PROTOCOL_REVISION,
     )
+
+
+class Acquired(Protocol):
+    """A reservation of either kind."""
+
+    @property
+    def acquired(self) -> AcquireResponse:
+        """What the gateway answered. Raises NOT_OPEN before."""
+
+
+def token_of(lease: Acquired | None, lease_token: str) -> str:
+    """Return what `open` shows. Raises ValueError for two reservations, NOT_OPEN before one is made."""
+    if lease is None:
+        return lease_token
+    if lease_token:
+        raise ValueError("give lease or lease_token, not both")
+    return lease.acquired.lease_token
 
 
 def _merged(overrides: SessionOverrides | None, instructions: str | None, voice: str | None) -> SessionOverrides | None:

@@ -11,6 +11,8 @@ from grpc_status import rpc_status
 from trunkline.v1.errors_pb2 import PoolNumbers
 
 from trunkline_client.errors import (
+    ADVICE_FOREIGN,
+    ADVICE_NEWER,
     REASONS,
     CallerError,
     CapacityError,
@@ -22,6 +24,9 @@ from trunkline_client.errors import (
 )
 
 _DOMAIN: Final = "trunkline"
+# Keys of `ErrorInfo.metadata`.
+_RETRYABLE: Final = "retryable"
+_UPSTREAM_CODE: Final = "upstream_code"
 _NO_STATUS: Final = Status()
 
 _Detail = TypeVar("_Detail", bound=Message)
@@ -57,25 +62,34 @@ def error_of(call: EndedCall) -> TrunklineError:
     """Return the error that a call which ended with a status other than OK means."""
     status = _rich_status(call)
     info = _detail(status, ErrorInfo)
+    if info is not None and info.domain != _DOMAIN:
+        info = None
     reason, entry = _entry(call.code(), info)
     return entry.family(
         reason,
         call.details() or "the gateway gave no message",
         status=call.code(),
+        advice=entry.advice,
         retryable=entry.retryable,
         retry_after_seconds=_retry_after_seconds(status),
         numbers=_detail(status, PoolNumbers),
+        upstream_code="" if info is None else info.metadata.get(_UPSTREAM_CODE, ""),
     )
 
 
 def _entry(code: StatusCode, info: ErrorInfo | None) -> tuple[str, ReasonEntry]:
     word, family = _BARE.get(code, (code.name, CallerError))
-    ours = info is not None and info.domain == _DOMAIN
-    # A newer gateway may give a reason that this client does not know: the code decides then.
-    bare = ReasonEntry(family, code, retryable=code is StatusCode.UNAVAILABLE or word == "TIMED_OUT")
-    if ours and info is not None:
-        return info.reason, REASONS.get(info.reason, bare)
-    return word, bare
+    retryable = code is StatusCode.UNAVAILABLE or word == "TIMED_OUT"
+    if info is None:
+        # What gRPC says by itself is in the table; a proxy's or another server's word is not.
+        advice = REASONS[word].advice if family is ConnectionLost else ADVICE_FOREIGN
+        return word, ReasonEntry(family, code, advice, retryable)
+    known = REASONS.get(info.reason)
+    if known is not None:
+        return info.reason, known
+    # A newer gateway gives a reason that this client does not know, but says whether to come back.
+    retryable = info.metadata.get(_RETRYABLE, str(retryable).lower()) == "true"
+    return info.reason, ReasonEntry(family, code, ADVICE_NEWER, retryable)
 
 
 def _rich_status(call: EndedCall) -> Status:

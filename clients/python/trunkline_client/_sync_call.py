@@ -2,10 +2,11 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
 import grpc
+from trunkline.v1.lease_pb2 import KeepAliveResponse
 from trunkline.v1.session_pb2 import ConverseResponse
 
 from trunkline_client._status import EndedCall, error_of
@@ -23,6 +24,27 @@ class ConverseCall(EndedCall, Protocol):
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
         """Call back when the call is over; False = it is over already."""
+
+
+class RenewalCall(Protocol):
+    """What gRPC returns for a renewal of a reservation."""
+
+    def __iter__(self) -> Iterator[KeepAliveResponse]:
+        """Return the answers. `grpc.RpcError` is a status other than OK."""
+
+    def cancel(self) -> object:
+        """End the call here and there."""
+
+
+def only_answer(call: RenewalCall) -> KeepAliveResponse:
+    """Return the answer to a renewal. Raises what another status than OK means."""
+    try:
+        answers = list(call)
+    except grpc.RpcError as failure:
+        raise error_of(failure) from None
+    if not answers:
+        raise refusal("CONNECTION_LOST", "the renewal was not answered")
+    return answers[-1]
 
 
 def ending(call: ConverseCall) -> TrunklineError:

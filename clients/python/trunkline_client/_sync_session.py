@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -41,13 +42,15 @@ class Session(Iterator[Event]):
         options: ConnectionOptions,
         open_timeout_seconds: float,
         on_queued: Callable[[Queued], None] | None,
+        opening: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """Prepare; nothing is sent before `with`."""
+        """Prepare; nothing is sent before `with`. `opening` surrounds that."""
         self._start = start
         self._message = message
         self._options = options
         self._open_timeout_seconds = open_timeout_seconds
         self._on_queued = on_queued
+        self._around_opening = opening
         # One lock for the core and the outbox: numbers must go out in the order they were given.
         self._changed = threading.Condition()
         self._core = SessionCore()
@@ -73,11 +76,11 @@ class Session(Iterator[Event]):
     # What the caller sends.
 
     def send_audio(self, data: bytes) -> None:
-        """Send audio in `opened.input_format`, up to `opened.limits.message_max_bytes` of it."""
+        """Send audio in `opened.input_format`. Above `opened.limits.message_max_bytes` it raises MESSAGE_TOO_LARGE."""
         self._send(lambda: self._core.audio_request(data))
 
     def send_text(self, text: str, *, role: Speaker = "user", item_id: str = "") -> int:
-        """Add words to the conversation; does not ask for an answer."""
+        """Add words to the conversation; asks for no answer. `item_id` names them; empty = the gateway does."""
         return self._send_control(_requests.text(text, role, item_id))
 
     def commit(self) -> int:
@@ -96,7 +99,7 @@ class Session(Iterator[Event]):
         metadata: Mapping[str, str] | None = None,
         out_of_band: bool = False,
     ) -> int:
-        """Ask for an answer; `out_of_band` answers beside the conversation."""
+        """Ask for an answer. `metadata` (up to 16 marks) comes back with it; `out_of_band` leaves no trace of it."""
         control = _requests.create_response(instructions, metadata, text_only=text_only, out_of_band=out_of_band)
         return self._send_control(control)
 
@@ -105,20 +108,20 @@ class Session(Iterator[Event]):
         return self._send_control(_requests.cancel(response_id))
 
     def truncate(self, item_id: str, audio_end_ms: int, content_index: int = 0) -> int:
-        """Cut an answer at the milliseconds that were heard."""
+        """Cut an answer at what was heard, in milliseconds of its audio: after `Interrupted`, what was played."""
         return self._send_control(_requests.truncate(item_id, audio_end_ms, content_index))
 
     def send_tool_result(self, call_id: str, output: str, *, create_response: bool = True) -> int:
-        """Answer one `ToolCall`, and ask for an answer."""
+        """Answer one `ToolCall` with text, usually JSON; and ask for an answer, unless told not to."""
         control = _requests.tool_result(call_id, output, create_response=create_response)
         return self._send_control(control)
 
     def update(self, overrides: SessionOverrides) -> int:
-        """Change the configuration; only fields that are present change."""
+        """Change the configuration; only fields that are present change. Then comes `SessionUpdated`."""
         return self._send_control(_requests.update(overrides))
 
     def send_raw(self, event: str | Mapping[str, object]) -> int:
-        """Send one of the provider's client events, as JSON text or as a mapping."""
+        """Send one of the provider's client events, as JSON text or as a mapping with a `type`."""
         return self._send_control(_requests.raw(event))
 
     def end_input(self) -> None:
@@ -163,6 +166,10 @@ class Session(Iterator[Event]):
 
     def __enter__(self) -> Self:
         """Open the session. Raises the gateway's refusal, CONNECTION_LOST, or TIMED_OUT."""
+        with self._around_opening():
+            return self._begin()
+
+    def _begin(self) -> Self:
         with self._changed:
             self._outbox.put(self._core.open_request(self._message))
         self._call = call = self._start(self._outbox)

@@ -1,6 +1,6 @@
 """How to connect: TLS, deadlines, limits, and the gRPC settings that a voice stream needs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 _MEBIBYTE: Final = 1024 * 1024
@@ -24,7 +24,10 @@ class TlsOptions:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOptions:
-    """Settings of one client. Deadlines end with TIMED_OUT; sizes are of serialised messages."""
+    """Settings of one client. Deadlines end with TIMED_OUT; sizes are of serialised messages.
+
+    Each number is above 0, else ValueError.
+    """
 
     tls: TlsOptions | None = None
     # Without TLS the token and the audio are readable on the way, so it is for loopback and Unix
@@ -41,13 +44,17 @@ class ConnectionOptions:
 
     # Limits. The gateway sends up to 4 MiB; the rest is room for the frame around it.
     receive_message_max_bytes: int = 4 * _MEBIBYTE + 65_536
+    # What may lie unread here before the stream is held up; asyncio alone, for blocking sessions
+    # read straight from gRPC.
     receive_buffer_max_bytes: int = 16_384
+    # What may wait to be sent before a send waits; blocking alone, for on asyncio a send waits for
+    # gRPC itself.
     send_queue_max_bytes: int = 262_144
 
-    # HTTP/2. Without `ping_timeout_ms` a frozen gateway is noticed only after a minute.
+    # HTTP/2. How often a ping is sent, and how long its answer may take.
     keepalive_time_ms: int = 10_000
-    keepalive_timeout_ms: int = 5_000
     ping_timeout_ms: int = 5_000
+    # What the gateway may send ahead of what gRPC has handed over here.
     lookahead_bytes: int = 16_384
     # How long one attempt to connect may take, TLS included. gRPC calls it
     # `min_reconnect_backoff_ms`, but it does not slow reconnecting: measured, 100 ms refuses every
@@ -55,3 +62,13 @@ class ConnectionOptions:
     connect_timeout_ms: int = 5_000
     initial_reconnect_backoff_ms: int = 100
     max_reconnect_backoff_ms: int = 2_000
+    # How soon a name is looked up again. gRPC waits for 30 s by itself: measured, a client whose
+    # gateways were all replaced finds none for so long.
+    resolution_interval_ms: int = 1_000
+
+    def __post_init__(self) -> None:
+        """Refuse a number that means nothing: gRPC would take it for something else."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
+                raise ValueError(f"{field.name} must be above 0, not {value}")

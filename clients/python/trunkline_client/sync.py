@@ -1,6 +1,7 @@
 """The blocking client. `trunkline_client.aio` has the same methods on asyncio."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -17,7 +18,14 @@ from trunkline.v1.admin_pb2 import (
 )
 from trunkline.v1.admin_pb2_grpc import AdminServiceStub
 from trunkline.v1.event_pb2 import Queued
-from trunkline.v1.lease_pb2 import AcquireRequest, AcquireResponse, ReleaseRequest, ReleaseResponse
+from trunkline.v1.lease_pb2 import (
+    AcquireRequest,
+    AcquireResponse,
+    KeepAliveRequest,
+    KeepAliveResponse,
+    ReleaseRequest,
+    ReleaseResponse,
+)
 from trunkline.v1.lease_pb2_grpc import LeaseServiceStub
 from trunkline.v1.session_pb2 import ConverseRequest, GetSessionRequest, GetSessionResponse
 from trunkline.v1.session_pb2_grpc import SessionServiceStub
@@ -25,7 +33,8 @@ from trunkline.v1.session_pb2_grpc import SessionServiceStub
 from trunkline_client import _requests, inputs
 from trunkline_client._channel import authorization, channel_arguments, channel_credentials
 from trunkline_client._status import error_of
-from trunkline_client._sync_call import ConverseCall
+from trunkline_client._sync_call import ConverseCall, RenewalCall, only_answer
+from trunkline_client._sync_lease import Lease
 from trunkline_client._sync_session import Session
 from trunkline_client.errors import refusal
 from trunkline_client.options import ConnectionOptions
@@ -39,13 +48,26 @@ _DEFAULTS: Final = ConnectionOptions()
 class Client:
     """One gateway, and one connection to it, for use in `with`.
 
-    `address` is a gRPC target. The token goes along with each call and is shown nowhere.
     Every method raises a `TrunklineError` for what the gateway refuses, CONNECTION_LOST where there
     is none, TIMED_OUT after its deadline, NOT_OPEN outside of the block.
     """
 
-    def __init__(self, address: str, *, token: str = "", options: ConnectionOptions = _DEFAULTS) -> None:
-        """Prepare; nothing is sent. Raises ValueError for plaintext to another machine."""
+    def __init__(
+        self, address: str, *, token: str | Callable[[], str] = "", options: ConnectionOptions = _DEFAULTS
+    ) -> None:
+        """Prepare; nothing is sent.
+
+        Args:
+            address: A gRPC target: `host:port`, `unix:PATH`, or `dns:///name:port`, where each call
+                goes to the next of the name's addresses.
+            token: What is shown with each call, and nowhere else; or a function that returns it,
+                asked before each call. Empty = none.
+            options: Deadlines, limits, TLS.
+
+        Raises:
+            ValueError: For plaintext to another machine, for what is no target or no token.
+            OSError: For a file of `options.tls` that cannot be read.
+        """
         self._address = address
         self._options = options
         self._arguments = channel_arguments(address, options)
@@ -84,7 +106,7 @@ class Client:
 
     def open(  # noqa: PLR0913 - one argument for each thing that can differ between two sessions
         self,
-        template: str = "default",
+        template: str = "",
         *,
         overrides: inputs.SessionOverrides | None = None,
         instructions: str | None = None,
@@ -92,6 +114,7 @@ class Client:
         correlation_id: str = "",
         metadata: Mapping[str, str] | None = None,
         history: Iterable[inputs.HistoryItem] = (),
+        lease: Lease | None = None,
         lease_token: str = "",
         safety_identifier: str = "",
         greet: inputs.Greet | None = None,
@@ -101,12 +124,18 @@ class Client:
         open_timeout_seconds: float = 15.0,
         on_queued: Callable[[Queued], None] | None = None,
     ) -> Session:
-        """Return a session that begins with `with`.
+        """Return a session that begins with `with`; that raises what the gateway refuses.
 
-        `instructions` and `voice` win over `overrides`. 0 = the gateway's own limit.
-        `open_timeout_seconds` bounds everything until `opened`, so it should be above
-        `wait_max_ms`. `on_queued` is called with the caller's place, each time it changes before
-        `opened`.
+        `template`: empty = `default`, or the reservation's. `overrides` is what is different for this
+        session: only fields that are present count, and `instructions` and `voice` win over them.
+        `correlation_id` (128 characters) and `metadata` (16 marks; keys of 64, values of 512 characters)
+        are your own marks, for logs and operators. `history` is what was said before, oldest first;
+        `greet` makes the model speak first. `lease` is a reservation that is held, from `reserve`;
+        `lease_token` that of one from `acquire`. `safety_identifier` is the hashed id of the end user,
+        where the account takes one. `wait_max_ms`, `life_max_seconds`, `idle_max_seconds`: 0 = the
+        gateway's own limits, which bound these too. `open_timeout_seconds` bounds everything until
+        `opened`, so it should be above `wait_max_ms`. `on_queued` is called with the caller's place,
+        each time it changes before `opened`.
         """
         message = _requests.open_message(
             template,
@@ -116,21 +145,44 @@ class Client:
             correlation_id=correlation_id,
             metadata=metadata,
             history=history,
-            lease_token=lease_token,
+            lease_token=_requests.token_of(lease, lease_token),
             safety_identifier=safety_identifier,
             greet=greet,
             wait_max_ms=wait_max_ms,
             life_max_seconds=life_max_seconds,
             idle_max_seconds=idle_max_seconds,
         )
-        return Session(self._converse, message, self._options, open_timeout_seconds, on_queued)
+        opening = nullcontext if lease is None else lease._opening  # noqa: SLF001 - between the two of them
+        return Session(self._converse, message, self._options, open_timeout_seconds, on_queued, opening)
 
     def get_session(self, session_id: str) -> GetSessionResponse:
-        """Return what is stored of a session. Raises UNKNOWN_SESSION."""
+        """Return what is stored of a session of one's own.
+
+        Raises UNKNOWN_SESSION, or NOT_IMPLEMENTED_YET at a gateway that does not serve it.
+        """
         stub = SessionServiceStub(self._open_channel())
         return self._ask(stub.GetSession, GetSessionRequest(session_id=session_id))
 
     # Reservations.
+
+    def reserve(
+        self,
+        template: str = "default",
+        ttl_seconds: int = 30,
+        *,
+        wait_max_ms: int = 0,
+        correlation_id: str = "",
+    ) -> Lease:
+        """Return a reservation that is made with `with` and keeps itself alive there.
+
+        For `open(lease=…)`; given back at the end of the block unless that has used it. Arguments
+        and errors are those of `acquire`.
+        """
+
+        def acquire() -> AcquireResponse:
+            return self.acquire(template, ttl_seconds, wait_max_ms=wait_max_ms, correlation_id=correlation_id)
+
+        return Lease(acquire, self._renew, self._release, self._options.close_timeout_seconds)
 
     def acquire(
         self,
@@ -139,21 +191,38 @@ class Client:
         *,
         wait_max_ms: int = 0,
         correlation_id: str = "",
+        idempotency_key: str = "",
     ) -> AcquireResponse:
-        """Reserve one unit of a pool, for `open(lease_token=…)` within `ttl_seconds` (1 to 300)."""
+        """Reserve one unit of a pool, for `open(lease_token=…)` within `ttl_seconds`.
+
+        Args:
+            template: The template whose pool is asked.
+            ttl_seconds: How long it lives without `keep_alive`, 1 to 300.
+            wait_max_ms: How long to wait for a unit; 0 = as long as the pool allows.
+            correlation_id: Your own mark, echoed in logs and admin answers.
+            idempotency_key: Makes a repeated call find the same reservation; up to 64 bytes.
+
+        Raises:
+            CapacityError: When no unit came free in time; `numbers` and `retry_after_seconds` say more.
+        """
         stub = LeaseServiceStub(self._open_channel())
         request = AcquireRequest(
             template=template,
             ttl_seconds=ttl_seconds,
             wait_max_ms=wait_max_ms,
             correlation_id=correlation_id,
+            idempotency_key=idempotency_key,
         )
-        return self._ask(stub.Acquire, request, wait_max_ms / 1000)
+        timeout_seconds = self._options.call_timeout_seconds + wait_max_ms / 1000
+        return self._ask(stub.Acquire, request, timeout_seconds)
+
+    def keep_alive(self, lease_token: str) -> KeepAliveResponse:
+        """Let a reservation live for its whole time from now on; `ttl_seconds` 0 = it has ended."""
+        return only_answer(self._renew(lease_token, self._options.call_timeout_seconds))
 
     def release(self, lease_token: str) -> ReleaseResponse:
-        """Give a reservation back. Releasing twice is no error."""
-        stub = LeaseServiceStub(self._open_channel())
-        return self._ask(stub.Release, ReleaseRequest(lease_token=lease_token))
+        """Give a reservation back. Releasing twice, or after its end, is no error."""
+        return self._release(lease_token, self._options.call_timeout_seconds)
 
     # What operators see.
 
@@ -186,17 +255,27 @@ class Client:
 
     def _converse(self, requests: Iterator[ConverseRequest]) -> ConverseCall:
         stub = SessionServiceStub(self._open_channel())
-        return stub.Converse(requests, timeout=self._options.session_timeout_seconds, metadata=self._metadata)
+        return stub.Converse(requests, timeout=self._options.session_timeout_seconds, metadata=self._metadata())
+
+    def _renew(self, lease_token: str, timeout_seconds: float) -> RenewalCall:
+        # A stream of its own for each renewal: it has a deadline, and no proxy ends it for being idle.
+        stub = LeaseServiceStub(self._open_channel())
+        requests = (KeepAliveRequest(lease_token=lease_token),)
+        return stub.KeepAlive(iter(requests), timeout=timeout_seconds, metadata=self._metadata())
+
+    def _release(self, lease_token: str, timeout_seconds: float) -> ReleaseResponse:
+        stub = LeaseServiceStub(self._open_channel())
+        return self._ask(stub.Release, ReleaseRequest(lease_token=lease_token), timeout_seconds)
 
     def _ask(
         self,
         # gRPC's blocking class is generic for type checkers only.
         method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
         request: _Request,
-        wait_seconds: float = 0.0,
+        timeout_seconds: float | None = None,
     ) -> _Response:
-        timeout_seconds = self._options.call_timeout_seconds + wait_seconds
+        timeout_seconds = timeout_seconds or self._options.call_timeout_seconds
         try:
-            return method(request, timeout=timeout_seconds, metadata=self._metadata)
+            return method(request, timeout=timeout_seconds, metadata=self._metadata())
         except grpc.RpcError as failure:
             raise error_of(failure) from None
