@@ -61,8 +61,14 @@ class Gateway:
         self._accounts = dict(self._first.accounts)
         self._door = AuthInterceptor(self._first.authenticator)
         self._metrics = Metrics()
+        self._drain: Drain | None = None
         # The pools in force, by template.
         self.pools: Mapping[str, WarmPool] = {}
+
+    def hurry(self) -> None:
+        """Let a drain that is under way end as one that a signal began would."""
+        if self._drain is not None:
+            self._drain.ask(self._settings.limits.drain_seconds)
 
     def reload(self) -> None:
         """Look at the files now."""
@@ -89,7 +95,7 @@ class Gateway:
             stack.push_async_callback(_cancelled, looking)
             directory = Directory(self._session_parts(exchange, store, reservations), settings.limits.sessions_max)
             self._watch(exchange, directory)
-            drain = Drain(stop, settings.limits.drain_seconds)
+            drain = self._drain = Drain(stop, settings.limits.drain_seconds, directory)
             server = self._server(exchange, directory, store, reservations, drain)
             await server.start()
             stack.push_async_callback(server.stop)
@@ -103,6 +109,7 @@ class Gateway:
                 started.set()
             await stop.wait()
             health.draining = True
+            await _cancelled(following)  # a change would open lines in a gateway that leaves
             await server.set_serving(serving=False)
             _log.info("draining", sessions=len(directory.sessions()))
             exchange.drain()
@@ -256,13 +263,16 @@ class Gateway:
 class Drain:
     """Whether this gateway is to end, and how long its sessions may go on."""
 
-    def __init__(self, stop: asyncio.Event, seconds: float) -> None:
+    def __init__(self, stop: asyncio.Event, seconds: float, directory: Directory) -> None:
         """Take `seconds` unless somebody asks for another time; whoever sets `stop` asks for none."""
         self._stop = stop
+        self._directory = directory
         self.seconds = seconds
 
     def ask(self, seconds: float) -> None:
-        """End, and let sessions go on for so long at most."""
+        """End, and let sessions go on for so long at most; who asks again can only make it sooner."""
+        if self._stop.is_set():
+            self._directory.hurry(seconds)
         self.seconds = seconds
         self._stop.set()
 

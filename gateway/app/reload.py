@@ -5,9 +5,11 @@ All or nothing: what cannot be used as a whole changes nothing, and the gateway 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from threading import Thread
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
@@ -22,6 +24,7 @@ SETTLE_SECONDS: Final = 0.25
 FILES_SECONDS: Final = 5.0
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
+R = TypeVar("R")
 # Of each file: inode, time of change, size; None = it is not there.
 Stamps = dict[Path, tuple[int, int, int] | None]
 
@@ -47,6 +50,7 @@ class Reload(Generic[T]):
         self._prepare = prepare
         self._asked = asyncio.Event()
         self._seen = _stamps(self._files())
+        self._under_way: Future[Any] | None = None
         # Why the last change was refused; empty = it was not.
         self.refused = ""
 
@@ -59,13 +63,11 @@ class Reload(Generic[T]):
         while True:
             asked = await self._woken()
             try:
-                async with asyncio.timeout(FILES_SECONDS):
-                    changed = await self._has_changed()
+                if await self._has_changed() or asked:
+                    await self._follow(apply)
             except TimeoutError:
-                _log.warning("files_not_looked_at", seconds=FILES_SECONDS)
-                continue
-            if asked or changed:
-                await self._follow(apply)
+                self._seen = {}  # whatever it is, it is followed when they answer again
+                self._refuse(f"the files do not answer within {FILES_SECONDS:.0f} s")
 
     async def _woken(self) -> bool:
         try:
@@ -78,47 +80,72 @@ class Reload(Generic[T]):
 
     async def _has_changed(self) -> bool:
         """Whether a file is another one than before, once it stays what it is."""
-        stamps = await asyncio.to_thread(_stamps, self._files())
+        stamps = await self._apart(lambda: _stamps(self._files()))
         if stamps == {file: self._seen.get(file) for file in stamps}:
             return False
         while True:
             await asyncio.sleep(SETTLE_SECONDS)
-            later = await asyncio.to_thread(_stamps, self._files())
+            later = await self._apart(lambda: _stamps(self._files()))
             if later == stamps:
                 # Taken before the files are read: a change in between is seen next time.
                 self._seen = stamps
                 return True
             stamps = later
 
+    async def _apart(self, work: Callable[[], R]) -> R:
+        """Do what may hang, as a network's files do, where it holds up neither the loop nor the end of the process.
+
+        Raises `TimeoutError`, and at once while an earlier one still hangs.
+        """
+        if self._under_way is not None and not self._under_way.done():
+            raise TimeoutError
+        outcome = self._under_way = Future[R]()
+        outcome.set_running_or_notify_cancel()  # from now on only the thread ends it
+        Thread(target=_carried_out, args=(work, outcome), name="files", daemon=True).start()
+        async with asyncio.timeout(FILES_SECONDS):
+            return await asyncio.wrap_future(outcome)
+
     async def _follow(self, apply: Callable[[Settings, T], Awaitable[None]]) -> None:
         try:
-            settings, prepared = await asyncio.to_thread(self._read)
+            settings = await self._apart(self._source.read)
+            if fixed := needs_restart(self._settings, settings):
+                raise SettingsError(f"{', '.join(fixed)}: a change needs a restart")  # noqa: TRY301 told as the others
+            self._read_last = settings
+            await self._look_at_new_files()
+            prepared = await self._apart(lambda: self._prepare(settings))
             await apply(settings, prepared)
         except (SettingsError, StoreError) as error:
             self._refuse(str(error))
+        except TimeoutError:
+            raise
         except Exception as error:  # noqa: BLE001 the bulkhead: whatever it is, the next change is followed again
             self._refuse(f"a fault of ours: {type(error).__name__}")
             _log.error("reload_failed", error=type(error).__name__, exc_info=error)
         else:
             self._settings, self.refused = settings, ""
             _log.info("reloaded")
-        # A file that was named just now may come later.
-        self._seen = {**await asyncio.to_thread(_stamps, self._files()), **self._seen}
 
     def _refuse(self, why: str) -> None:
         self.refused = why
         _log.error("reload_refused", error=why)
 
-    def _read(self) -> tuple[Settings, T]:
-        settings = self._read_last = self._source.read()
-        if fixed := needs_restart(self._settings, settings):
-            raise SettingsError(f"{', '.join(fixed)}: a change needs a restart")
-        return settings, self._prepare(settings)
+    async def _look_at_new_files(self) -> None:
+        """Know those that are named for the first time, before they are read: what changes from now on is seen."""
+        files = self._files()
+        stamps = await self._apart(lambda: _stamps(files))
+        self._seen = {file: self._seen.get(file, stamps[file]) for file in files}
 
     def _files(self) -> list[Path]:
         """All that the settings in force name, and those that were read last, be they refused."""
         named = [file for settings in (self._settings, self._read_last) for file in _named(settings)]
         return [*([self._source.file] if self._source.file else []), *dict.fromkeys(named)]
+
+
+def _carried_out(work: Callable[[], R], outcome: "Future[R]") -> None:
+    try:
+        outcome.set_result(work())
+    except Exception as error:  # noqa: BLE001 handed to whoever waits
+        outcome.set_exception(error)
 
 
 def _named(settings: Settings) -> Iterable[Path]:

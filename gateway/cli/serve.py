@@ -62,6 +62,7 @@ async def _until_signal(gateway: Gateway) -> None:
         if signalled:  # a drain that an operator asked for is not a first signal
             serving.cancel()
         signalled = True
+        gateway.hurry()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

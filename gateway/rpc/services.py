@@ -1,5 +1,6 @@
 """The contract's services: each method is one step from the wire to the runtime."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,7 @@ class SessionService:
     def __init__(self, parts: ServiceParts) -> None:
         """Serve from `parts`."""
         self._parts = parts
+        self._reading = asyncio.Semaphore(1)
 
     async def Converse(self, request_iterator: Any, context: Context) -> None:  # noqa: N802
         """Run one session on this call."""
@@ -47,7 +49,8 @@ class SessionService:
     ) -> session_pb2.GetSessionResponse:
         """Tell what is stored of a session, to the caller that owns it."""
         try:
-            return await stored_session(self._parts, request.session_id, current_principal())
+            async with self._reading:  # a long log costs the loop some milliseconds
+                return await stored_session(self._parts, request.session_id, current_principal())
         except GatewayError as error:
             await abort(context, error)
 

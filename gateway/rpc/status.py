@@ -13,6 +13,8 @@ from trunkline.v1 import errors_pb2
 from gateway.core.errors import CapacityError, GatewayError, Reason, UpstreamError
 
 DOMAIN: Final = "trunkline"
+# A status travels twice in trailing metadata, whose size callers bound.
+MESSAGE_MAX: Final = 1024
 DETAILS_KEY: Final = "grpc-status-details-bin"
 
 _C = grpc.StatusCode
@@ -61,7 +63,7 @@ def details(error: GatewayError) -> status_pb2.Status:
     info.metadata["retryable"] = str(error.retryable).lower()
     if isinstance(error, UpstreamError) and error.upstream_code:
         info.metadata["upstream_code"] = error.upstream_code
-    status = status_pb2.Status(code=STATUS[error.reason].value[0], message=error.message)
+    status = status_pb2.Status(code=STATUS[error.reason].value[0], message=error.message[:MESSAGE_MAX])
     status.details.append(_packed(info))
     if error.retry_after_seconds is not None:
         delay = Duration()
@@ -94,4 +96,4 @@ def _packed(message: Message) -> AnyMessage:
 async def abort(context: "grpc.aio.ServicerContext[Any, Any]", error: GatewayError) -> NoReturn:
     """End the call with the error's status and details. Never returns."""
     trailing = ((DETAILS_KEY, details(error).SerializeToString()),)
-    await context.abort(STATUS[error.reason], error.message, trailing)
+    await context.abort(STATUS[error.reason], error.message[:MESSAGE_MAX], trailing)

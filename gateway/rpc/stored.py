@@ -1,8 +1,8 @@
 """What is stored of a session, told to the caller that owns it."""
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 from trunkline.v1 import control_pb2 as control
 from trunkline.v1 import event_pb2 as event
@@ -47,32 +47,40 @@ def _unknown() -> CallerError:
 
 
 def _from_log(entries: Iterable[LogEntry], session_id: str, caller: str) -> session.GetSessionResponse | None:
-    """Read the log; None = there is none, or it is another caller's, or its beginning is not kept any more."""
+    """Read the log; None = there is none, or it is another caller's."""
     answer = session.GetSessionResponse(session_id=session_id)
-    opened, said, calls = False, list[event.UserTranscript](), list[event.ToolCall]()
+    found: dict[str | None, list[Any]] = {}
     for entry in entries:
         message = session.ConverseResponse.FromString(entry.payload)
-        answer.seq = entry.seq
-        match message.WhichOneof("message"):
-            case "opened" if message.opened.caller == caller:
-                _begin(answer, message.opened)
-                opened = True
-            case "item_done":
-                answer.items.append(_item(message.item_done, entry.seq))
-            case "user_transcript":
-                said.append(message.user_transcript)
-            case "tool_call":
-                calls.append(message.tool_call)
-            case "state_changed":
-                answer.state = message.state_changed.state
-            case "closed":
-                answer.state = types.SESSION_STATE_CLOSED
-                answer.usage.CopyFrom(message.closed.usage)
+        answer.seq, kind = entry.seq, message.WhichOneof("message")
+        if kind == "item_done":
+            answer.items.append(_item(message.item_done, entry.seq))
+        elif kind is not None:
+            found.setdefault(kind, []).append(getattr(message, kind))
+    opened = found.get("opened", [])
+    if not opened or opened[0].caller != caller:
+        return None
+    _begin(answer, opened[0])
+    for changed in found.get("state_changed", []):
+        answer.state = changed.state
+    for closed in found.get("closed", []):
+        answer.state = types.SESSION_STATE_CLOSED
+        answer.usage.CopyFrom(closed.usage)
+    _complete(answer, found.get("user_transcript", []), found.get("tool_call", []))
+    return answer
+
+
+def _complete(
+    answer: session.GetSessionResponse, said: Iterable[event.UserTranscript], calls: Iterable[event.ToolCall]
+) -> None:
+    """Give items what comes apart from them: a spoken turn its words, a function call its name."""
+    items = {item.item_id: item for item in answer.items}
     for transcript in said:
-        _transcribe(answer.items, transcript)
+        if (item := items.get(transcript.item_id)) is not None:
+            item.text = item.text or transcript.text
     for call in calls:
-        _name(answer.items, call)
-    return answer if opened else None
+        if (item := items.get(call.item_id)) is not None:
+            item.call_id, item.name = call.call_id, call.name
 
 
 def _begin(answer: session.GetSessionResponse, opened: session.Opened) -> None:
@@ -92,17 +100,3 @@ def _item(done: event.ItemDone, seq: int) -> session.StoredItem:
         text=done.text,
         seq=seq,
     )
-
-
-def _transcribe(items: Sequence[session.StoredItem], said: event.UserTranscript) -> None:
-    """Give a spoken turn its words, which may come after the item."""
-    for item in items:
-        if item.item_id == said.item_id:
-            item.text = item.text or said.text
-
-
-def _name(items: Sequence[session.StoredItem], call: event.ToolCall) -> None:
-    """Give a function call its name, which comes apart from the item."""
-    for item in items:
-        if item.item_id == call.item_id:
-            item.call_id, item.name = call.call_id, call.name

@@ -1,6 +1,7 @@
 """The live sessions of this process: admits them, shows them, ends them."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ from gateway.runtime.tasks import TaskScope
 
 # What sessions that were told to end may take beyond their own bounds.
 STOP_SECONDS = 5.0
+# How often a drain looks whether it is to end sooner.
+LOOK_SECONDS = 0.5
 # Streams that have not said `open` yet, all callers' together: so many times the sessions that there may be.
 SILENT_TIMES = 2
 
@@ -32,6 +35,7 @@ class Directory:
         self._silent: Counter[tuple[str, str]] = Counter()
         self._owners = TaskScope("session")
         self._draining = False
+        self._ends_at = math.inf
 
     def sessions(self) -> list[LiveSession]:
         """Every live session, oldest first."""
@@ -108,12 +112,19 @@ class Directory:
         for session in self._sessions.values():
             session.expel(expelled=not knows(session.stream.principal))
 
+    def hurry(self, seconds: float) -> None:
+        """Let a drain, now or later, end after so long at the latest."""
+        self._ends_at = min(self._ends_at, asyncio.get_running_loop().time() + seconds)
+
     async def drain(self, timeout_seconds: float) -> None:
         """Refuse new sessions, let the running ones finish, end what is left at the deadline."""
         self._draining = True
+        self.hurry(timeout_seconds)
+        loop = asyncio.get_running_loop()
         try:
-            if await self._owners.wait(timeout_seconds):
-                return
+            while (left := self._ends_at - loop.time()) > 0:
+                if await self._owners.wait(min(left, LOOK_SECONDS)):
+                    return
             error = CapacityError(Reason.DRAINING, "this gateway is going away")
             for session in self._sessions.values():
                 session.end(Ending(ClosedReason.DRAINING, error))

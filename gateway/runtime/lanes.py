@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from zlib import crc32
 
 import structlog
 
@@ -80,9 +81,14 @@ class Lanes:
         self._kept_bytes = 0
         # The store has lost what it had: where its log ends; what follows is stored anew.
         self._gap_after: int | None = None
+        # The first number that was never stored; what stands before it in the backlog is stored again.
+        self._new_from = 1
+        # What was refused is not tried again before; sessions are spread, so that they do not come in step.
+        self._retry_at = 0.0
+        self._retry_seconds = options.retry_seconds * (1 + crc32(key.session_id.encode()) % 100 / 100)
         self._retry: asyncio.TimerHandle | None = None
         # The append under way and the last number in it: the hold bounds events, not the store.
-        self._append: tuple[asyncio.Future[None], int] | None = None
+        self._append: tuple[asyncio.Future[int], int] | None = None
         # Once a number is lost, no later one can be stored: the rest of the session goes without.
         self._stores = True
         self._closed = False
@@ -153,6 +159,10 @@ class Lanes:
         if not self._backlog:
             return
         now = self._now()
+        if self._append is None and now < self._retry_at:  # refused just now: nobody is held for that
+            self._release(now, self._seq, durable=False)
+            self._bound_backlog()
+            return
         due = self._held[0].due if self._held else now + self._options.hold_ms / 1000
         storing, to_seq = self._append = self._append or self._begin_append()
         await asyncio.wait({storing}, timeout=max(0.0, due - now))
@@ -163,7 +173,7 @@ class Lanes:
             storing.add_done_callback(lambda _: self._stirred.set())
             self._bound_backlog()
 
-    def _begin_append(self) -> tuple[asyncio.Future[None], int]:
+    def _begin_append(self) -> tuple[asyncio.Future[int], int]:
         entries: list[LogEntry] = []
         size_bytes = 0
         for entry in self._backlog:
@@ -174,10 +184,10 @@ class Lanes:
         work = self._store.append(self._key, self._epoch, entries, anew=self._gap_after is not None)
         return asyncio.ensure_future(work), entries[-1].seq
 
-    def _take_answer(self, storing: asyncio.Future[None], to_seq: int) -> None:
+    def _take_answer(self, storing: asyncio.Future[int], to_seq: int) -> None:
         """Release what an append covered. What could not be stored is tried again."""
         try:
-            storing.result()
+            ended_at = storing.result()
         except LogGapError as gap:
             if self._gap_after is None:
                 self._begin_anew(gap.ends_at)
@@ -189,25 +199,26 @@ class Lanes:
                 raise
             self._not_stored(to_seq)
         else:
-            self._is_stored(to_seq)
+            self._is_stored(to_seq, ended_at)
 
     def _not_stored(self, to_seq: int) -> None:
         self._release(self._now(), to_seq, durable=False)
         self._bound_backlog()
         if self._retry is not None:
             self._retry.cancel()
-        self._retry = asyncio.get_running_loop().call_later(self._options.retry_seconds, self._stirred.set)
+        self._retry_at = self._now() + self._retry_seconds
+        self._retry = asyncio.get_running_loop().call_at(self._retry_at, self._stirred.set)
 
-    def _is_stored(self, to_seq: int) -> None:
+    def _is_stored(self, to_seq: int, ended_at: int) -> None:
         gap_after, self._gap_after = self._gap_after, None
-        first = self._backlog[0].seq
+        first, self._new_from = self._backlog[0].seq, max(self._new_from, to_seq + 1)
         while self._backlog and self._backlog[0].seq <= to_seq:
             self._keep(self._backlog.pop(0))
         self._release(self._now(), to_seq, durable=True)
         if self._backlog:
             self._stirred.set()
-        if gap_after is not None:
-            self._tell_gap(gap_after, first)
+        if gap_after is not None:  # it may have lost more meanwhile
+            self._tell_gap(min(gap_after, ended_at), first)
 
     # A store that has lost what it had.
 
@@ -221,8 +232,8 @@ class Lanes:
         """Put what the store has lost, as far as it is kept here, before what is to be stored."""
         self._gap_after = ends_at
         self._backlog[:0] = [entry for entry in self._kept if entry.seq > ends_at]
-        self._kept.clear()
-        self._kept_bytes = 0
+        self._kept = deque(entry for entry in self._kept if entry.seq <= ends_at)
+        self._kept_bytes = sum(len(entry.payload) for entry in self._kept)
 
     def _tell_gap(self, ends_at: int, first: int) -> None:
         """Name what is lost for good, if anything is."""
@@ -243,8 +254,8 @@ class Lanes:
 
     def _bound_backlog(self) -> None:
         options = self._options
-        size_bytes = sum(len(entry.payload) for entry in self._backlog)
-        if size_bytes <= options.backlog_max_bytes and len(self._backlog) <= options.backlog_max_entries:
+        new = [len(entry.payload) for entry in self._backlog if entry.seq >= self._new_from]
+        if sum(new) <= options.backlog_max_bytes and len(new) <= options.backlog_max_entries:
             return
         _log.warning("record_lost", session_id=self._key.session_id)
         self._give_up()

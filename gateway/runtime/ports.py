@@ -153,12 +153,12 @@ class SessionStore(Protocol):
     def durability(self) -> Durability:
         """What a stored event outlives now; NONE while the store cannot be reached."""
 
-    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False) -> None:
+    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False) -> int:
         """Add entries with consecutive numbers; returns when they are stored as durably as `durability` says.
 
-        With `anew` there may be a gap before them: what was there is lost. Raises `StoreError`: STORE_UNAVAILABLE
-        (may be tried again with the same entries: what is there already is not stored twice), `LogGapError`, or
-        SUPERSEDED (a newer owner wrote: stop).
+        Returns with which number the log ended before. With `anew` there may be a gap before them: what was there
+        is lost. Raises `StoreError`: STORE_UNAVAILABLE (may be tried again with the same entries: what is there
+        already is not stored twice), `LogGapError`, or SUPERSEDED (a newer owner wrote: stop).
         """
 
     async def finish(self, key: SessionKey, epoch: int) -> None:

@@ -36,7 +36,7 @@ async def hold_to_limits(session: "LiveSession", relay: Relay, lanes: Lanes, par
         if session.leaves_by is None:
             told_to_leave = False
         elif not told_to_leave:
-            lanes.live(out.GoAway("credentials_expire", round((session.leaves_by - now) * 1000)))
+            lanes.live(out.GoAway("credentials_expire", round(max(0.0, session.leaves_by - now) * 1000)))
             told_to_leave = True
         elif now >= session.leaves_by:
             raise CallerError(Reason.UNAUTHENTICATED, "the caller's credentials have been taken away")

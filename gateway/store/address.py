@@ -16,9 +16,8 @@ from urllib.parse import unquote, urlsplit
 PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
 PORT_MAX: Final = 65_535
-SINGLE_SCHEMES: Final = ("redis", "rediss", "unix")
 SCHEMES: Final = (
-    *SINGLE_SCHEMES, "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
+    "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
 )  # fmt: skip
 
 Place = tuple[str, int]
@@ -34,7 +33,7 @@ class Topology(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """What a URL says. `places` are the Sentinels, or some nodes of the Cluster; a single server stands in its URL."""
+    """What a URL says. `places` are the server, the Sentinels, or some nodes of the Cluster; a Unix socket has none."""
 
     topology: Topology
     tls: bool
@@ -45,6 +44,8 @@ class RedisAddress:
     username: str | None = None
     # Never shown.
     password: str | None = field(default=None, repr=False)
+    # The Unix socket.
+    path: str = ""
     # No packet leaves this machine.
     is_local: bool = False
 
@@ -56,27 +57,33 @@ def parse(url: str) -> RedisAddress:
         raise ValueError(f"redis.url must begin with one of {', '.join(f'{s}://' for s in SCHEMES)}")
     kind = scheme.partition("+")[2]
     tls = scheme.startswith("rediss")
-    # The userinfo ends at the last @, as everywhere; what follows is ours where it lists several places.
-    username, password = _userinfo(url)
-    if not kind:
-        host = urlsplit(url).hostname or "localhost"
-        is_local = scheme == "unix" or _is_loopback(host)
-        return RedisAddress(Topology.SINGLE, tls, username=username, password=password, is_local=is_local)
-    rest = url.partition("://")[2].rpartition("@")[2]
+    if scheme == "unix":
+        return _unix(url)
+    # The userinfo ends at the last @, whatever a password holds.
+    userinfo, _, rest = url.partition("://")[2].rpartition("@")
+    username, password = _userinfo(userinfo)
     listed, _, path = rest.partition("/")
     if "?" in rest or "#" in rest:
-        raise ValueError("redis.url with Sentinels or a Cluster takes no query and no fragment")
+        raise ValueError("redis.url takes no query and no fragment")
+    if not kind:
+        if not path.isdigit() and path:
+            raise ValueError("redis.url ends in the number of a database, if in anything")
+        place = _place(listed, PORT)
+        is_local = _is_loopback(place[0])
+        return RedisAddress(Topology.SINGLE, tls, (place,), "", int(path or 0), username, password, "", is_local)
     default_port = SENTINEL_PORT if kind == "sentinel" else PORT
     places = tuple(_place(each, default_port) for each in listed.split(","))
     is_local = all(_is_loopback(host) for host, _ in places)
     if kind == "cluster":
         if path:
             raise ValueError("redis.url of a Cluster ends behind its nodes: it has one database")
-        return RedisAddress(Topology.CLUSTER, tls, places, "", 0, username, password, is_local)
+        return RedisAddress(Topology.CLUSTER, tls, places, "", 0, username, password, "", is_local)
     name, _, database = path.partition("/")
     if not name or not (database.isdigit() or not database):
         raise ValueError("redis.url with Sentinels ends in /NAME or /NAME/DB, DB being a number")
-    return RedisAddress(Topology.SENTINEL, tls, places, unquote(name), int(database or 0), username, password, is_local)
+    return RedisAddress(
+        Topology.SENTINEL, tls, places, unquote(name), int(database or 0), username, password, "", is_local
+    )
 
 
 def _is_loopback(host: str) -> bool:
@@ -86,11 +93,19 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _userinfo(url: str) -> tuple[str | None, str | None]:
-    rest = url.partition("://")[2]
-    if "@" not in rest.partition("?")[0]:
-        return None, None
-    name, colon, secret = rest.partition("?")[0].rpartition("@")[0].partition(":")
+def _unix(url: str) -> RedisAddress:
+    authority, slash, rest = url.partition("://")[2].partition("/")
+    path, _, query = rest.partition("?")
+    name, _, database = query.partition("=")
+    if not slash or not path or (query and (name != "db" or not database.isdigit())):
+        raise ValueError("redis.url of a Unix socket is unix:///PATH or unix:///PATH?db=DB")
+    username, password = _userinfo(authority.removesuffix("@"))
+    socket = "/" + unquote(path)
+    return RedisAddress(Topology.SINGLE, False, (), "", int(database or 0), username, password, socket, True)
+
+
+def _userinfo(text: str) -> tuple[str | None, str | None]:
+    name, colon, secret = text.partition(":")
     return unquote(name) or None, unquote(secret) if colon else None
 
 

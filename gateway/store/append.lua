@@ -10,7 +10,7 @@
 --   FENCED    epoch                 a newer owner wrote: stop
 --   MISMATCH  seq, epoch of meta    the log does not end where this batch begins, or half of it is gone
 --   DUP       seq                   a control of this batch is in the log already, at seq (0 = trimmed)
---   OK        seq                   the log now ends at seq
+--   OK        seq, where it ended   the log now ends at seq
 --
 -- A lower stored epoch means that a fail-over forgot us: ours is installed again, whatever follows.
 -- `since` is the first number written under the stored epoch. One epoch has one owner, so a number
@@ -63,7 +63,9 @@ end
 
 local function trimmed(bytes)
   while redis.call('XLEN', log) > entries_max or bytes > bytes_max do
-    local oldest = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+    -- The first entry says whose session it is: it stays.
+    local first_two = redis.call('XRANGE', log, '-', '+', 'COUNT', 2)
+    local oldest = first_two[1] and string.match(first_two[1][1], '^1%-') and first_two[2] or first_two[1]
     if not oldest then return 0 end
     redis.call('XDEL', log, oldest[1])
     bytes = bytes - blob_bytes(oldest[2])
@@ -87,10 +89,12 @@ if stored_epoch < epoch then
 end
 
 if count == 0 then
-  return answer('OK', text(seq))
+  return answer('OK', text(seq), text(seq))
 end
 
+local ended_at = seq
 if anew and half_is_gone then
+  ended_at = 0
   redis.call('UNLINK', log)
   seq, bytes, half_is_gone = 0, 0, false
 end
@@ -105,7 +109,7 @@ if half_is_gone or reached < 0 or (reached > 0 and first < since) then
   return answer('MISMATCH', half_is_gone and '0' or text(seq), text(stored_epoch))
 end
 if reached >= count then
-  return answer('OK', text(seq))
+  return answer('OK', text(seq), text(ended_at))
 end
 
 for entry = reached + 1, count do
@@ -127,4 +131,4 @@ end
 
 seq = first + count - 1
 redis.call('HSET', meta, 'seq', text(seq), 'cseq', text(cseq), 'bytes', text(trimmed(bytes)))
-return answer('OK', text(seq))
+return answer('OK', text(seq), text(ended_at))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
-from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import (
     AskError,
     AuthorizationError,
@@ -148,16 +148,17 @@ class ServerLink:
 
     def _made(self) -> AbstractConnection:
         options, address = self._options, self._options.address
-        if self._place is None:
-            chosen: dict[str, Any] = dict(parse_url(options.url))
+        chosen: dict[str, Any] = {"db": self._database or address.database}
+        if address.path:
+            chosen |= {"path": address.path, "connection_class": UnixDomainSocketConnection}
         else:
-            chosen = {"host": self._place[0], "port": self._place[1], "db": self._database}
-            chosen["connection_class"] = SSLConnection if address.tls else Connection
+            host, port = self._place or address.places[0]
+            chosen |= {"host": host, "port": port, "connection_class": SSLConnection if address.tls else Connection}
         username, password = _credentials(options)
         chosen |= {"username": username, "password": password}
         if address.tls and options.tls_ca_file is not None:
             chosen["ssl_ca_certs"] = str(options.tls_ca_file)
-        make = chosen.pop("connection_class", Connection)
+        make = chosen.pop("connection_class")
         # Our own deadlines are the ones that count. RESP2: the shapes of answers do not vary by server.
         connection: AbstractConnection = make(
             **{name: value for name, value in chosen.items() if value is not None},

@@ -95,8 +95,10 @@ class RedisStore:
         """What a stored event outlives now; NONE while degraded."""
         return Durability.NONE if self.degraded else self._options.durability
 
-    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False) -> None:
+    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False) -> int:
         """Add entries with consecutive numbers; with none of them, only keep the record alive.
+
+        Return with which number the log ended before.
 
         With `anew` there may be a gap before them. Raises `StoreError`: STORE_UNAVAILABLE (the same entries, with
         later ones behind them, may be tried again: what is there is not stored twice), `LogGapError` where they do
@@ -105,6 +107,8 @@ class RedisStore:
         entries of the first append that its control caused, and on no later one.
         """
         _check_numbers(epoch, entries)
+        # Sealing costs, so what would be refused is refused before.
+        self._writer.check(sum(len(entry.payload) for entry in entries))
         blobs = [self._sealer.seal(key, epoch, entry) for entry in entries]
         size_bytes = sum(map(len, blobs))
         if size_bytes > self._options.session_max_bytes:
@@ -113,7 +117,7 @@ class RedisStore:
         first = entries[0].seq if entries else 0
         pairs = zip(entries, blobs, strict=True)
         written = [part for entry, blob in pairs for part in (entry.cseq, blob)]
-        await self._run(APPEND, key, (epoch, first, *self._bounds(), int(anew), *written), size_bytes=size_bytes)
+        return await self._run(APPEND, key, (epoch, first, *self._bounds(), int(anew), *written), size_bytes=size_bytes)
 
     async def finish(self, key: SessionKey, epoch: int) -> None:
         """Delete the session's state, or mark it finished and let it expire after the retention.
@@ -154,7 +158,7 @@ class RedisStore:
 
     # Commands.
 
-    async def _run(self, script: Script, key: SessionKey, arguments: Sequence[int | bytes], *, size_bytes: int) -> None:
+    async def _run(self, script: Script, key: SessionKey, arguments: Sequence[int | bytes], *, size_bytes: int) -> int:
         keys = session_keys(key)
         rest = (2, keys.meta, keys.log, *arguments)
         job = Job(
@@ -165,9 +169,10 @@ class RedisStore:
             replicate=True,
         )
         answer = await self._writer.submit(job)
-        _judge(answer.reply)
+        ended_at = _judge(answer.reply)
         if not answer.confirmed:
             raise StoreError(Reason.STORE_UNAVAILABLE, "stored, but too few replicas confirm it")
+        return ended_at
 
     async def _ask(self, name: str, command: Command) -> Reply:
         job = Job(name=name, command=command, in_full=command, size_bytes=COMMAND_BYTES)
@@ -195,12 +200,12 @@ def _check_numbers(epoch: int, entries: Sequence[LogEntry]) -> None:
         raise ValueError("epochs and numbers begin at 1, and numbers are consecutive")
 
 
-def _judge(reply: Reply) -> None:
-    """Translate a script's verdict; append.lua and finish.lua say what each one means."""
-    verdict, number, *_ = (bytes(part).decode() for part in reply)
+def _judge(reply: Reply) -> int:
+    """Translate a script's verdict, and return its last number; append.lua and finish.lua say what each one means."""
+    verdict, number, *more = (bytes(part).decode() for part in reply)
     match verdict:
         case "OK":
-            return
+            return int(more[0] if more else number)
         case "FENCED":
             message = f"an owner with epoch {number} wrote to this session"
             raise StoreError(Reason.SUPERSEDED, message)

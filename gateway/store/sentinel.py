@@ -18,22 +18,25 @@ class SentinelLink:
     def __init__(self, options: RedisOptions) -> None:
         """Ask later, in `open`."""
         self._options = options
-        # The one that answered last is asked first.
+        # The one that led to a primary last is asked first.
         self._sentinels = list(options.address.places)
         self._primary: ServerLink | None = None
 
     async def open(self) -> None:
         """Ask for the primary and connect to it. Raises `LinkError`."""
         await self.close()
-        link = ServerLink(self._options, await self._named(), database=self._options.address.database)
-        await link.open()
-        self._primary = link
-        ends_at = asyncio.get_running_loop().time() + self._options.deadline_seconds
-        (role,) = await self.exchange([("ROLE",)], ends_at)
-        # A Sentinel may not have heard yet that it was demoted.
-        if isinstance(role, Refused) or role[0] != PRIMARY:
-            await self.close()
-            raise LinkError(role.text if isinstance(role, Refused) else "what the Sentinels name is no primary")
+        why = "no Sentinel is named"
+        # One may be cut off and name a primary of old: what it names must prove to be one.
+        for place in list(self._sentinels):
+            try:
+                self._primary = await self._primary_by(place)
+            except LinkError as error:
+                why = str(error)
+                continue
+            self._sentinels.remove(place)
+            self._sentinels.insert(0, place)
+            return
+        raise LinkError(f"no Sentinel leads to a primary: {why}")
 
     async def exchange(self, commands: Sequence[Command], ends_at: float) -> list[Reply]:
         """Send `commands` to the primary; see `Link`."""
@@ -47,18 +50,24 @@ class SentinelLink:
         if primary is not None:
             await primary.close()
 
-    async def _named(self) -> Place:
-        why = "no Sentinel is named"
-        for place in list(self._sentinels):
-            try:
-                found = await self._asked(place)
-            except LinkError as error:
-                why = str(error)
-                continue
-            self._sentinels.remove(place)
-            self._sentinels.insert(0, place)
-            return found
-        raise LinkError(f"no Sentinel tells where the primary is: {why}")
+    async def _primary_by(self, sentinel: Place) -> ServerLink:
+        """Return a connection to what one Sentinel names, once it says that it is a primary."""
+        options = self._options
+        link = ServerLink(options, await self._asked(sentinel), database=options.address.database)
+        is_primary = False
+        try:
+            await link.open()
+            ends_at = asyncio.get_running_loop().time() + options.deadline_seconds
+            (role,) = await link.exchange([("ROLE",)], ends_at)
+            if isinstance(role, Refused):
+                raise LinkError(role.text)
+            if role[0] != PRIMARY:
+                raise LinkError("what a Sentinel names is no primary")
+            is_primary = True
+        finally:
+            if not is_primary:
+                await link.close()
+        return link
 
     async def _asked(self, place: Place) -> Place:
         options, address = self._options, self._options.address

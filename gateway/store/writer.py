@@ -92,16 +92,20 @@ class GroupWriter:
         """Whether what is stored now is stored as durably as promised."""
         return self._health is not Health.UP
 
+    def check(self, size_bytes: int) -> None:
+        """Raise `StoreError` where a job of so many bytes would be refused at once."""
+        if self._health in (None, Health.DOWN):
+            raise _unavailable("the store cannot be reached")
+        if self._pending_bytes + size_bytes > self._options.pending_max_bytes:
+            raise _unavailable(f"{self._pending_bytes} bytes wait for the store already")
+
     async def submit(self, job: Job) -> Answer:
         """Have `job` carried out, in the order of calls; also when its caller is cancelled.
 
         Raises `StoreError` at once when the server is known to be gone or the queue is full, and
         later when the batch fails: then it is not known whether it was carried out.
         """
-        if self._health in (None, Health.DOWN):
-            raise _unavailable("the store cannot be reached")
-        if self._pending_bytes + job.size_bytes > self._options.pending_max_bytes:
-            raise _unavailable(f"{self._pending_bytes} bytes wait for the store already")
+        self.check(job.size_bytes)
         self._pending_bytes += job.size_bytes
         self._queue.append(job)
         self._wake.set()
@@ -117,6 +121,10 @@ class GroupWriter:
                 except LinkError as error:
                     self._failures += 1
                     self._become(Health.DOWN, str(error))
+                except Exception as error:
+                    self._failures += 1
+                    log.exception("store_failed", error=type(error).__name__)
+                    self._become(Health.DOWN, f"a fault of ours: {type(error).__name__}")
                 self.first_probe_done.set()
                 await asyncio.sleep(full_jitter_seconds(self._failures, self._backoff, self._rng))
         finally:
@@ -177,12 +185,15 @@ class GroupWriter:
         started = asyncio.get_running_loop().time()
         commands = [job.command for job in batch] or [("PING",)]
         replies = await self._link.exchange(commands, ends_at)
-        for at, reply in enumerate(replies):
-            if isinstance(reply, Refused) and reply.refusal is Refusal.UNKNOWN_SCRIPT:
-                # All behind it again as well: order holds, and what was done is not done twice.
-                again = [job.in_full for job in batch[at:]]
-                replies[at:] = await self._link.exchange(again, ends_at)
-                break
+        unknown = [
+            at
+            for at, reply in enumerate(replies)
+            if isinstance(reply, Refused) and reply.refusal is Refusal.UNKNOWN_SCRIPT
+        ]
+        if unknown:  # these alone: what was done must not be done twice
+            again = await self._link.exchange([batch[at].in_full for at in unknown], ends_at)
+            for at, reply in zip(unknown, again, strict=True):
+                replies[at] = reply
         for name in {job.name for job in batch}:
             self._observe(name, started)
         return replies

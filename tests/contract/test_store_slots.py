@@ -18,27 +18,13 @@ from gateway.store.keys import account_keys
 from gateway.store.options import AccountSlots, SlotsOptions
 from gateway.store.scripts import SLOTS
 from gateway.store.slots_call import Denied, Granted, Report, SlotsCall, Statement, parse
+from tests.support.redis_server import redis_server
 from tests.support.slots import LEASED, SPARE, WARM
 from tests.support.tools import tool, where
-from tests.support.waiting import eventually, takes_calls
 
 REDIS = where("redis-server")
 OPTIONS = SlotsOptions()
 KEYS = account_keys("main")
-
-
-@contextlib.asynccontextmanager
-async def redis_server(folder: Path) -> AsyncIterator[str]:
-    assert REDIS is not None
-    socket = folder / "s"
-    arguments = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
-    process = await asyncio.create_subprocess_exec(REDIS, *arguments, stdout=asyncio.subprocess.DEVNULL)
-    try:
-        await eventually(lambda: takes_calls(socket), "redis-server listens")
-        yield f"unix://{socket}"
-    finally:
-        process.kill()
-        await process.wait()
 
 
 @pytest.fixture(params=["valkey", "redis"] if REDIS else ["valkey"])
@@ -47,7 +33,7 @@ async def raw(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
         if request.param == "valkey":
             url = (await stack.enter_async_context(EmbeddedValkey())).url
         else:
-            url = await stack.enter_async_context(redis_server(tmp_path))
+            url = stack.enter_context(redis_server(tmp_path)).url
         yield await stack.enter_async_context(Redis.from_url(url))
 
 

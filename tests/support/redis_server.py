@@ -1,71 +1,53 @@
-"""A real redis-server as a process, which a test kills and starts again at the same place."""
+"""One real redis-server without a password, on a Unix socket or on a TCP port of its own."""
 
-import signal
-import subprocess
-import time
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import redis
+from tests.support import redis_access
+from tests.support.ports import free_port
+from tests.support.redis_process import RedisProcess, all_ended
 
-from tests.support.tools import tool
-from tests.support.waiting import eventually_sync
-
-SEALING_KEY: Final = bytes(range(32))
-START_SECONDS: Final = 10.0
+SEALING_KEY: Final = redis_access.SEALING_KEY
+# What `fill` writes, for a test to delete.
+FILLER: Final = "filler"
 
 
-class RedisServer:
-    """Keeps nothing on disk: who kills it, kills what it knew."""
+class RedisServer(RedisProcess):
+    """The process, and what a gateway needs to use it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._socket = folder / "redis"
-        self._process: subprocess.Popen[bytes] | None = None
-        key = folder / "sealing-key"
-        key.write_bytes(SEALING_KEY)
-        # What a gateway needs to use it.
-        self.settings: Mapping[str, Any] = {
-            "redis": {"url": self.url},
-            "store": {"sealing_keys": [{"id": "k1", "file": str(key)}]},
-        }
+    def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
+        """Listen at `port`, or with none on a Unix socket. `options` are lines of redis.conf."""
+        self.port = port
+        socket = folder / "redis"
+        self.url = f"redis://127.0.0.1:{port}" if port else f"unix://{socket}"
+        where = [f"port {port}"] + ([] if port else [f"unixsocket {socket}"])
+        how = {"host": "127.0.0.1", "port": port} if port else {"unix_socket_path": str(socket)}
+        super().__init__(folder, [*where, *options], how)
+        self.settings: Mapping[str, Any] = redis_access.settings(folder, self.url)
 
-    @property
-    def url(self) -> str:
-        return f"unix://{self._socket}"
-
-    def start(self) -> None:
-        """Return when it answers."""
-        arguments = ["--port", "0", "--unixsocket", str(self._socket), "--save", "", "--dir", str(self._folder)]
-        command = [tool("redis-server"), *arguments]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        eventually_sync(self._answers, "redis-server answers", START_SECONDS)
-
-    def kill(self) -> float:
-        """End it without a word; return when, on the monotonic clock."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(signal.SIGKILL)
-            process.wait(START_SECONDS)
-        return time.monotonic()
-
-    def client(self) -> "redis.Redis":
-        return redis.Redis.from_url(self.url, socket_timeout=2.0)
-
-    def _answers(self) -> bool:
-        with suppress(redis.RedisError, OSError), self.client() as client:
-            return bool(client.ping())
-        return False
+    def fill(self) -> None:
+        """Use up all of `maxmemory`: until FILLER is deleted, no write is taken."""
+        much = self.info("memory")["maxmemory"]
+        self.ask("EVAL", "#!lua flags=allow-oom\nredis.call('SETRANGE', KEYS[1], ARGV[1], 'x')", 1, FILLER, much)
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[RedisServer]:
-    """Run one; skip where there is none. `folder` has a short path: a Unix socket's name is bounded."""
-    server = RedisServer(folder)
-    server.start()
-    try:
+def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
+    """Run one on a Unix socket; skip where there is none. `folder` has a short path: a socket's name is bounded."""
+    server = RedisServer(folder, *options)
+    with all_ended([server]):
+        server.start()
         yield server
-    finally:
-        server.kill()
+
+
+@contextmanager
+def plain_redis(*options: str) -> Iterator[RedisServer]:
+    """Run one on a TCP port, with lines of redis.conf such as `maxmemory 4mb`."""
+    with tempfile.TemporaryDirectory(prefix="tk", dir="/tmp") as folder:
+        server = RedisServer(Path(folder), *options, port=free_port())
+        with all_ended([server]):
+            server.start()
+            yield server

@@ -227,7 +227,7 @@ class Store:
         self.finish_failure: Exception | None = None
         self.may_store, self.may_finish = open_gate(), open_gate()
 
-    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False) -> None:
+    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False) -> int:
         self.appends.append(tuple(entry.seq for entry in entries))
         await self.may_store.wait()
         if self.failure is not None:
@@ -238,6 +238,7 @@ class Store:
             raise LogGapError(ends_at)
         assert [entry.seq for entry in entries] == list(range(entries[0].seq, entries[0].seq + len(entries)))
         log.extend(entry for entry in entries if entry.seq > ends_at)
+        return ends_at
 
     async def read(self, key: SessionKey, from_seq: int = 1) -> list[LogEntry]:
         return [entry for entry in self.log.get(key, []) if entry.seq >= from_seq]

@@ -10,9 +10,11 @@ SINGLE, SENTINEL, CLUSTER = Topology.SINGLE, Topology.SENTINEL, Topology.CLUSTER
 @pytest.mark.parametrize(
     ("url", "address"),
     [
-        ("redis://h", RedisAddress(SINGLE, tls=False)),
-        ("rediss://u:p%40@h:1/2", RedisAddress(SINGLE, tls=True, username="u", password="p@")),
-        ("unix:///tmp/s", RedisAddress(SINGLE, tls=False, is_local=True)),
+        ("redis://h", RedisAddress(SINGLE, False, (("h", 6379),))),
+        ("rediss://u:p%40@h:1/2", RedisAddress(SINGLE, True, (("h", 1),), "", 2, "u", "p@")),
+        ("redis://u:p/#?@@h", RedisAddress(SINGLE, False, (("h", 6379),), "", 0, "u", "p/#?@")),
+        ("unix:///run/a@b", RedisAddress(SINGLE, tls=False, path="/run/a@b", is_local=True)),
+        ("unix://:p@/s?db=3", RedisAddress(SINGLE, False, (), "", 3, None, "p", "/s", True)),
         ("redis+sentinel://a,b:1/trunks", RedisAddress(SENTINEL, False, (("a", 26379), ("b", 1)), "trunks")),
         (
             "rediss+sentinel://u:p@a:5/trunks/3",
