@@ -102,7 +102,6 @@ def sentences() -> Mapping[str, Iterable[str]]:
             f"more than {pace.MESSAGES_PER_SECOND:.0f} messages a second",
             f"more than {server.metadata_max_bytes >> 10} KiB of metadata",
             f"for {STARTING_MAX_SECONDS:.0f} s at most after the start",
-            f"did not answer for {reload.STAT_SECONDS:.0f} s",
             f"no line after {exchange.READY_SECONDS:.0f} s",
         ),
         "security": (f"{RECORD_LIFE_SECONDS} s after its last write",),

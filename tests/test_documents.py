@@ -382,7 +382,7 @@ def test_figures_of_the_promise_are_those_of_the_code() -> None:
         SessionOptions(),
         ServerOptions("", 1),
         ConnectionOptions(),
-        RedisOptions(url="unix://"),
+        RedisOptions(url="unix:///s"),
     )
     pings = (server.keepalive_ms + server.keepalive_timeout_ms) // 1000
     assert pings == (client.keepalive_time_ms + client.ping_timeout_ms) // 1000

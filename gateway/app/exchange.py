@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from gateway.app.served import Served, by_class
 from gateway.core.breaker import Breaker, BreakerOptions
 from gateway.core.ids import LeaseId
 from gateway.core.pool import PoolCore
@@ -20,14 +21,12 @@ from gateway.runtime.pool import WarmPool
 from gateway.runtime.ports import Dialer, PoolObserver, Slots
 from gateway.runtime.tasks import TaskScope
 from gateway.runtime.trunk_group import TrunkGroup
-from gateway.settings import PoolSettings, Settings, parts
+from gateway.settings import Settings, parts
 
 # How long new pools may take to have a line before callers are sent to them.
 READY_SECONDS: Final = 10.0
 # How often it is looked whether a group that is leaving still has somebody.
 LEAVING_SECONDS: Final = 0.5
-# A template, the tenant whose lines it makes (empty = everybody's), and the bounds of its pool.
-Served = tuple[Template, str, PoolSettings]
 _log = structlog.get_logger(__name__)
 
 
@@ -56,13 +55,16 @@ class Exchange:
         self._served: dict[LineClass, dict[str, Served]] = {}
         # How often each account's key has changed.
         self._keys: dict[str, int] = {}
+        # Pools that do not have callers yet.
+        self._fresh: dict[str, WarmPool] = {}
+        self._handing_over: asyncio.Task[None] | None = None
         self._tasks = TaskScope("exchange")
 
     # Life.
 
     def build(self, settings: Settings, templates: Mapping[str, Template]) -> None:
         """Make the groups and pools; nothing is dialled before `start`."""
-        self._served = _by_class(settings, templates)
+        self._served = by_class(settings, templates)
         for line_class, served in self._served.items():
             self.pools.update(self._made(line_class, served))
 
@@ -83,16 +85,19 @@ class Exchange:
 
     # A changed configuration.
 
-    async def change(self, settings: Settings, templates: Mapping[str, Template], new_keys: Iterable[str]) -> None:
+    def change(self, settings: Settings, templates: Mapping[str, Template], new_keys: Iterable[str]) -> None:
         """Follow the settings and the accounts whose keys are new. Running sessions keep their lines.
 
         Lines are replaced one by one. A template whose lines are of another class now gets a new pool, which takes
         its callers over as soon as it has a line.
         """
+        if self._handing_over is not None:  # the next change does not wait for the last one's lines
+            self._handing_over.cancel()
+            self._hand_over()
         keys = list(new_keys)
         for account in keys:
             self._keys[account] = self._keys.get(account, 0) + 1
-        before, wanted = self._served, _by_class(settings, templates)
+        before, wanted = self._served, by_class(settings, templates)
         self._served, serving, fresh = wanted, dict(self.pools), dict[str, WarmPool]()
         for line_class in wanted.keys() & before.keys():
             self._follow(line_class, before[line_class], wanted[line_class])
@@ -107,10 +112,22 @@ class Exchange:
         for line_class in wanted.keys() - before.keys():
             fresh |= self._made(line_class, wanted[line_class])
             self._groups[line_class].start()
-        await _have_lines(fresh.values())
-        # Until now the pools that leave have served.
-        self.pools.update(fresh)
-        known = {key for served in wanted.values() for key in served}
+        self._fresh = fresh
+        if fresh:  # until they have lines the pools that leave serve on
+            self._handing_over = self._tasks.spawn(self._when_ready(list(fresh.values())), "handing over")
+        else:
+            self._hand_over()
+
+    async def _when_ready(self, fresh: list[WarmPool]) -> None:
+        await _have_lines(fresh)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Send callers to the pools that are in force."""
+        self._handing_over = None
+        self.pools.update(self._fresh)
+        self._fresh = {}
+        known = {key for served in self._served.values() for key in served}
         for key in self.pools.keys() - known:
             del self.pools[key]
 
@@ -255,16 +272,6 @@ class Exchange:
         for group in self._everyone():
             if group is not changed and (group.line_class.target, group.line_class.account) == mine:
                 group.tick()
-
-
-def _by_class(settings: Settings, templates: Mapping[str, Template]) -> dict[LineClass, dict[str, Served]]:
-    """Sort the templates, and their tenants' own, by what is fixed when a line is dialled."""
-    found: dict[LineClass, dict[str, Served]] = {}
-    for tenant, template in parts.by_tenant(settings, templates.values()):
-        key = f"{template.name}\0{tenant}" if tenant else template.name
-        bounds = settings.pools.get(template.name, PoolSettings())
-        found.setdefault(template.line_class, {})[key] = (template, tenant, bounds)
-    return found
 
 
 async def _have_lines(pools: Iterable[WarmPool]) -> None:

@@ -114,6 +114,7 @@ class Gateway:
             _log.info("draining", sessions=len(directory.sessions()))
             exchange.drain()
             await directory.drain(drain.seconds)
+            drain.emptied.set()
         _log.info("stopped")
 
     # Parts.
@@ -189,6 +190,7 @@ class Gateway:
             lines_max={name: account.connections_max for name, account in settings.accounts.items()},
             knows=self._door.knows,
             drain=drain.ask,
+            emptied=drain.emptied,
             drain_seconds=drain.seconds,
         )
         files = None
@@ -221,7 +223,7 @@ class Gateway:
             self._accounts.update(fresh)
             self._door.authenticator = prepared.authenticator
             directory.expel(self._door.knows)
-            await exchange.change(settings, prepared.templates, new_keys)
+            exchange.change(settings, prepared.templates, new_keys)
 
         if self._reload is not None:
             await self._reload.run(apply)
@@ -268,6 +270,7 @@ class Drain:
         self._stop = stop
         self._directory = directory
         self.seconds = seconds
+        self.emptied = asyncio.Event()
 
     def ask(self, seconds: float) -> None:
         """End, and let sessions go on for so long at most; who asks again can only make it sooner."""

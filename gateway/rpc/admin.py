@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
@@ -87,7 +88,10 @@ class AdminService:
                 pools=[views.pool(pool, gateway) for pool in self._parts.named("")],
                 sessions=views.sessions(self._parts.directory.sessions(), gateway),
             )
-            await asyncio.sleep(interval_ms / 1000)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval_ms / 1000):
+                    await self._parts.emptied.wait()
+                    return
 
     async def GetCapabilities(  # noqa: N802
         self, request: admin_pb2.GetCapabilitiesRequest, context: _Context

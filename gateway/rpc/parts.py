@@ -1,5 +1,6 @@
 """What the services reach of the runtime."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ class ServiceParts:
     # Ends this gateway as a first signal does; takes how long sessions may go on, in seconds.
     drain: Callable[[float], None]
     drain_seconds: float
+    # Set when the last session has ended: nothing is left to be watched.
+    emptied: asyncio.Event
     # Pools that take nobody new and still have somebody.
     leaving: Callable[[], list[WarmPool]]
     # How many lines each account may have.

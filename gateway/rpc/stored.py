@@ -4,17 +4,19 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+import structlog
 from trunkline.v1 import control_pb2 as control
 from trunkline.v1 import event_pb2 as event
 from trunkline.v1 import session_pb2 as session
 from trunkline.v1 import types_pb2 as types
 
-from gateway.core.errors import CallerError, Reason
+from gateway.core.errors import CallerError, Reason, StoreError
 from gateway.core.principal import Principal
 from gateway.rpc.parts import ServiceParts
 from gateway.rpc.responses import usage
 from gateway.runtime.ports import LogEntry, SessionKey
 
+_log = structlog.get_logger(__name__)
 # The form of our ids; nothing else becomes part of a key.
 _ID: Final = re.compile(r"sess_[A-Za-z0-9_-]{1,64}")
 
@@ -26,8 +28,7 @@ async def stored_session(parts: ServiceParts, session_id: str, principal: Princi
     """
     if not _ID.fullmatch(session_id):
         raise _unknown()
-    entries = await parts.store.read(SessionKey(principal.tenant, session_id))
-    answer = _from_log(entries, session_id, principal.caller)
+    answer = _from_log(await _read(parts, SessionKey(principal.tenant, session_id)), session_id, principal.caller)
     live = parts.directory.find(session_id)
     mine = live is not None and (live.stream.principal.tenant, live.stream.principal.caller)
     if live is None or mine != (principal.tenant, principal.caller):
@@ -40,6 +41,17 @@ async def stored_session(parts: ServiceParts, session_id: str, principal: Princi
     answer.correlation_id = live.request.correlation_id
     answer.usage.CopyFrom(usage(live.conversation.tally.usage))
     return answer
+
+
+async def _read(parts: ServiceParts, key: SessionKey) -> list[LogEntry]:
+    try:
+        return await parts.store.read(key)
+    except StoreError as error:
+        if error.reason is not Reason.INTERNAL:
+            raise
+        # Its key was taken away: who asks learns no more than of one that never was.
+        _log.warning("record_unreadable", session_id=key.session_id, error=error.message)
+        return []
 
 
 def _unknown() -> CallerError:

@@ -28,6 +28,8 @@ from gateway.runtime.outbox import Outbox
 from gateway.runtime.ports import LogEntry, SessionKey, SessionStore
 
 _log = structlog.get_logger(__name__)
+# The least pause after a refusal.
+REFUSED_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Lanes:
         # The first number that was never stored; what stands before it in the backlog is stored again.
         self._new_from = 1
         # What was refused is not tried again before; sessions are spread, so that they do not come in step.
-        self._retry_at = 0.0
+        self._refused_at = self._retry_at = 0.0
         self._retry_seconds = options.retry_seconds * (1 + crc32(key.session_id.encode()) % 100 / 100)
         self._retry: asyncio.TimerHandle | None = None
         # The append under way and the last number in it: the hold bounds events, not the store.
@@ -159,7 +161,7 @@ class Lanes:
         if not self._backlog:
             return
         now = self._now()
-        if self._append is None and now < self._retry_at:  # refused just now: nobody is held for that
+        if self._append is None and self._is_pausing(now):  # nobody is held for that
             self._release(now, self._seq, durable=False)
             self._bound_backlog()
             return
@@ -172,6 +174,11 @@ class Lanes:
         else:  # the store has a deadline of its own; what comes meanwhile goes with the next append
             storing.add_done_callback(lambda _: self._stirred.set())
             self._bound_backlog()
+
+    def _is_pausing(self, now: float) -> bool:
+        """Whether the store has refused just now, or is away and not to be asked before the next try."""
+        is_away = self._store.durability is Durability.NONE
+        return now < self._retry_at and (is_away or now < self._refused_at + REFUSED_SECONDS)
 
     def _begin_append(self) -> tuple[asyncio.Future[int], int]:
         entries: list[LogEntry] = []
@@ -206,7 +213,8 @@ class Lanes:
         self._bound_backlog()
         if self._retry is not None:
             self._retry.cancel()
-        self._retry_at = self._now() + self._retry_seconds
+        self._refused_at = self._now()
+        self._retry_at = self._refused_at + self._retry_seconds
         self._retry = asyncio.get_running_loop().call_at(self._retry_at, self._stirred.set)
 
     def _is_stored(self, to_seq: int, ended_at: int) -> None:

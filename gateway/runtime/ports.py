@@ -106,6 +106,10 @@ class ReservationBook(Protocol):
     Each raises `StoreError` STORE_UNAVAILABLE.
     """
 
+    @property
+    def connects(self) -> int:
+        """How often it was connected to: what was entered before may be gone."""
+
     async def add(self, lease_id: str, ttl_seconds: float) -> None:
         """Enter a reservation; it leaves by itself after `ttl_seconds`."""
 

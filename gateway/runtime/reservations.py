@@ -73,6 +73,7 @@ class Reservations:
         self._unshared: set[LeaseId] = set()
         # Those that a book which was away may have lost.
         self._doubtful: set[LeaseId] = set()
+        self._connects = book.connects
         # Those that were honoured while there was nobody to ask, and until when that is remembered.
         self._unseen: dict[LeaseId, float] = {}
         # Those whose use is on its way to the book.
@@ -199,6 +200,9 @@ class Reservations:
             now = asyncio.get_running_loop().time()
             self._unseen = {lease_id: until for lease_id, until in self._unseen.items() if until > now}
             shared = [lease_id for lease_id in self._mine if lease_id not in self._unshared]
+            if self._book.connects != self._connects:  # another server perhaps, or the same one, empty
+                self._connects = self._book.connects
+                self._doubtful.update(shared)
             try:
                 living = await self._book.living(shared) if shared else frozenset[str]()
             except StoreError:

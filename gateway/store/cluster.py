@@ -86,6 +86,11 @@ class ClusterLink:
             replies[at] = replace(replies[at], refusal=Refusal.COMMAND)
         return replies
 
+    @property
+    def is_ailing(self) -> bool:
+        """Whether some sessions cannot be stored."""
+        return bool(self._dead or self._ailing)
+
     async def close(self) -> None:
         """Drop every connection."""
         for revival in list(self._revivals.values()):
@@ -213,7 +218,7 @@ class ClusterLink:
         for at, asks in batch:
             sent += [("ASKING",), commands[at]] if asks else [commands[at]]
         refused = Refused(Refusal.COMMAND, f"{place[0]}:{place[1]} did not answer")
-        if place in self._dead:
+        if place in self._dead or self._now() >= ends_at:  # who was not asked in time is not to blame
             return [(at, refused) for at, _ in batch]
         try:
             async with asyncio.timeout_at(ends_at):

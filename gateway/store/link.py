@@ -74,6 +74,10 @@ _UNUSABLE_ALONE_CODES: Final = ("BUSY ", "MISCONF ", "NOREPLICAS ")
 class Link(Protocol):
     """The way to Redis, for one task: one call at a time."""
 
+    @property
+    def is_ailing(self) -> bool:
+        """Whether it serves, but not for every key."""
+
     async def open(self) -> None:
         """Connect and authenticate, in place of any earlier connection. Raises `LinkError`."""
 
@@ -89,6 +93,8 @@ class Link(Protocol):
 
 class ServerLink:
     """`Link` to one server, over one connection."""
+
+    is_ailing = False
 
     def __init__(self, options: RedisOptions, place: Place | None = None, *, database: int = 0) -> None:
         """Connect later, in `open`: to the server that the URL names, or to another `place`."""

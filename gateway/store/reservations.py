@@ -28,6 +28,11 @@ class RedisReservations:
         self._writer = writer
         self._deadline_seconds = deadline_seconds
 
+    @property
+    def connects(self) -> int:
+        """How often the server was connected to: what was entered before may be gone."""
+        return self._writer.connects
+
     async def add(self, lease_id: str, ttl_seconds: float) -> None:
         """Enter a reservation; it leaves by itself after `ttl_seconds`."""
         await self._change(("SET", lease_key(lease_id), "1", "PX", _ms(ttl_seconds)))

@@ -15,6 +15,8 @@ PRIMARY: Final = b"master"
 class SentinelLink:
     """`Link` to the primary of the moment."""
 
+    is_ailing = False
+
     def __init__(self, options: RedisOptions) -> None:
         """Ask later, in `open`."""
         self._options = options

@@ -84,13 +84,16 @@ class GroupWriter:
         self._wake = asyncio.Event()
         self._pending_bytes = 0
         self._failures = 0
+        self._ailing = False
+        # How often a connection was made: what was stored over another one may be gone.
+        self.connects = 0
         self._health: Health | None = None
         self.first_probe_done = asyncio.Event()
 
     @property
     def degraded(self) -> bool:
         """Whether what is stored now is stored as durably as promised."""
-        return self._health is not Health.UP
+        return self._health is not Health.UP or self._link.is_ailing
 
     def check(self, size_bytes: int) -> None:
         """Raise `StoreError` where a job of so many bytes would be refused at once."""
@@ -179,6 +182,14 @@ class GroupWriter:
         finally:
             self._fail(unanswered, why)
         self._failures = 0
+        if self._link.is_ailing is not self._ailing:
+            self._ailing = self._link.is_ailing
+            if self._ailing:
+                log.warning("store_partly_degraded")
+            else:
+                log.info("store_whole")
+            if self._observer is not None:
+                self._observer.degraded(self.degraded)
         self._settle(batch, replies, confirmed=confirmed)
 
     async def _run_scripts(self, batch: list[Job], ends_at: float) -> list[Reply]:
@@ -205,6 +216,8 @@ class GroupWriter:
             return True
         started = asyncio.get_running_loop().time()
         seconds = min(self._wait_seconds(), ends_at - started - SERVER_TICK_SECONDS)
+        if started >= ends_at:  # a node of a Cluster has used up the time
+            return False
         milliseconds = max(1, int(seconds * 1000))
         (reply,) = await self._link.exchange([("WAIT", replicas, milliseconds)], ends_at)
         self._observe("wait", started)
@@ -224,6 +237,7 @@ class GroupWriter:
     async def _probe(self) -> None:
         """Connect, load the scripts and see a write taken. Raises `LinkError`."""
         await self._link.open()
+        self.connects += 1
         ends_at = asyncio.get_running_loop().time() + self._options.deadline_seconds
         load: list[Command] = [("SCRIPT", "LOAD", script.text) for script in SCRIPTS]
         write: Command = ("SET", PROBE_KEY, "1", "EX", PROBE_LIFE_SECONDS)

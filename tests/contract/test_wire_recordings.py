@@ -90,6 +90,7 @@ def usage_of(response: Json) -> out.Usage:
     usage = response.get("usage") or {}
     given = usage.get("input_token_details") or {}
     made = usage.get("output_token_details") or {}
+    cached = given.get("cached_tokens_details") or {}
     return out.Usage(
         input_tokens=usage.get("input_tokens", 0),
         output_tokens=usage.get("output_tokens", 0),
@@ -100,6 +101,9 @@ def usage_of(response: Json) -> out.Usage:
         output_text_tokens=made.get("text_tokens", 0),
         output_audio_tokens=made.get("audio_tokens", 0),
         output_reasoning_tokens=made.get("reasoning_tokens", 0),
+        input_cached_text_tokens=cached.get("text_tokens", 0),
+        input_cached_audio_tokens=cached.get("audio_tokens", 0),
+        input_cached_image_tokens=cached.get("image_tokens", 0),
     )
 
 
@@ -198,6 +202,9 @@ class Heard:
         """Sampled times; nothing a caller sees."""
 
     def first_audio(self, pool: str, since: str, seconds: float) -> None:
+        """The same."""
+
+    def first_audible(self, pool: str, seconds: float) -> None:
         """The same."""
 
 

@@ -243,7 +243,7 @@ def test_insecure_dev_is_not_for_production(tmp_path: Path) -> None:
 
 def test_insecure_dev_does_not_open_a_gateway_that_has_callers(tmp_path: Path) -> None:
     gateway = Gateway(settings_for(URL, callers=callers(tmp_path)), insecure_dev=True)
-    assert gateway._authenticator.authenticate({}) is None
+    assert gateway._door.authenticator.authenticate({}) is None
 
 
 @pytest.mark.parametrize(

@@ -267,9 +267,7 @@ def test_a_file_that_cannot_be_read_is_named(command: Commands, text: str | None
         ["pools", "--token-file", "/nonesuch/token"],
         ["pools", "--ca-file", "/nonesuch/ca"],
         ["pools", "--address", "example.com:50051"],
-        ["pools", "--address", "127.0.0.1:19999"],
         ["pools", "--address", "nonsense"],
-        ["probe", "--address", "127.0.0.1:19999", "--calls", "1"],
         ["demo", "--calls", "2", "--output", "/proc/nonesuch"],
         ["demo", "--calls", "2", "--output", "/dev/null"],
     ],
@@ -277,6 +275,14 @@ def test_a_file_that_cannot_be_read_is_named(command: Commands, text: str | None
 )
 def test_arguments_that_cannot_be_are_refused_in_a_sentence(command: Commands, arguments: list[str]) -> None:
     refused(command(*arguments))
+
+
+@pytest.mark.parametrize("arguments", [["pools"], ["probe", "--calls", "1"]], ids=" ".join)
+def test_a_gateway_that_does_not_answer_is_said_in_a_sentence(command: Commands, arguments: list[str]) -> None:
+    done = command(*arguments, "--address", "127.0.0.1:19999")
+    assert (done.code, done.out) == (1, "")
+    assert "127.0.0.1:19999" in done.err
+    assert "Traceback" not in done.err
 
 
 def test_a_simulator_says_that_its_port_is_taken(command: Commands, taken: str) -> None:

@@ -11,13 +11,15 @@ from gateway.store.options import RedisOptions
 from gateway.store.redis_store import DuplicateControlError, RedisStore
 from gateway.store.reservations import RedisReservations
 from gateway.store.slots import RedisSlots
-from tests.support.redis_access import GATEWAY_RULES
+from tests.support.processes import ROOT
+from tests.support.redis_access import GATEWAY_RULES, GATEWAY_USER
 from tests.support.redis_cluster import CLUSTER_RULES
 from tests.support.redis_sentinel import SENTINEL_RULES
 from tests.support.redis_topologies import TOPOLOGIES, Topology, sealing_keys
 from tests.support.slots import ACCOUNT, LEASED, QUICK, WARM, account, attempt, gateway, settled, take
 from tests.support.waiting import eventually
 
+REDIS_PAGE = ROOT / "docs/operations/redis.md"
 # What comes with every connection, and what only the tests' own user does.
 OTHERS = {"auth", "hello", "info", "config|resetstat", "script|flush"}
 
@@ -91,6 +93,13 @@ async def used(topology: Topology) -> set[str]:
     stats = [server.info("commandstats") for server in topology.servers()]
     assert topology.each("ACL", "LOG") == [[] for _ in stats]
     return {name.removeprefix("cmdstat_") for each in stats for name, told in each.items() if told["calls"]}
+
+
+def test_the_documents_quote_them() -> None:
+    page = REDIS_PAGE.read_text("utf-8")
+    assert f"user {GATEWAY_USER} on >PASSWORD {GATEWAY_RULES}\n" in page
+    assert f"`{SENTINEL_RULES}`" in page
+    assert f"`{CLUSTER_RULES}`" in page
 
 
 async def test_the_user_has_every_right_that_it_needs_and_no_other() -> None:

@@ -54,5 +54,5 @@ def nothing_is_held(running: Running, warm: int) -> None:
     assert (stats.leased, stats.draining, stats.waiting, stats.reserved) == (0, 0, 0, 0)
     assert (dict(chosen.leases), chosen.living_reservations()) == ({}, [])
     group = chosen._group
-    assert len(group._lines) == len(group._places) == len(group._pool_names) == warm
+    assert len(group._lines) == len(group._places._held) == warm
     assert (dict(group._answers), dict(group._dials), dict(group._safety_identifiers)) == ({}, {}, {})

@@ -60,7 +60,9 @@ class Board:
         """Follow changed sections, and accounts with a new key."""
         self.sections.update(sections)
         settings = self.settings
-        await self.exchange.change(settings, parts.templates(settings), list(keys))
+        self.exchange.change(settings, parts.templates(settings), list(keys))
+        while self.exchange._handing_over is not None:  # noqa: ASYNC110 virtual time costs nothing
+            await asyncio.sleep(0.05)
 
     def pool(self, name: str = "default") -> WarmPool:
         return self.exchange.pools[name]

@@ -306,6 +306,7 @@ class Book:
 
     def __init__(self) -> None:
         self.ends_at: dict[str, float] = {}
+        self.connects = 1
         self.failure: Exception | None = None
         # While a gate is shut, an answer waits; what was asked has been done.
         self.may_answer = open_gate()

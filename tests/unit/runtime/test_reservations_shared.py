@@ -213,3 +213,15 @@ async def test_without_the_book_a_token_is_honoured_elsewhere_too(home: Stage, a
     made = await reserved(home)
     home.book.failure = StoreError(Reason.STORE_UNAVAILABLE, "down")
     assert out.Opened in (await session(away, made.token)).kinds()
+
+
+async def test_a_book_that_has_come_back_empty_ends_no_reservation(home: Stage) -> None:
+    made = await reserved(home)
+    looking = asyncio.create_task(home.reservations.run(), name="look")
+    await asyncio.sleep(2.5)
+    home.book.ends_at.clear()
+    home.book.connects += 1
+    await asyncio.sleep(2.5)
+    assert home.pool.has_reservation(made.lease_id)
+    assert made.lease_id in home.book.ends_at  # entered again
+    looking.cancel()
