@@ -125,7 +125,10 @@ class Gateway:
         async with AsyncExitStack() as stack:
             if settings.redis.url == "embedded":
                 valkey = await stack.enter_async_context(EmbeddedValkey())
-                options = RedisOptions(url=valkey.url, durability=Durability.PROCESS)
+                retention_seconds = settings.store.retention_seconds
+                options = RedisOptions(
+                    url=valkey.url, durability=Durability.PROCESS, retention_seconds=retention_seconds
+                )
                 keys = SealingKeys.of_this_process()
                 keeper = asyncio.get_running_loop().create_task(_keep_running(valkey), name="valkey")
                 stack.push_async_callback(_cancelled, keeper)

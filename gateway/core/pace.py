@@ -5,6 +5,7 @@ from typing import Final
 # Audio is taken at so many times the pace of speech, and so many messages in a second.
 SPEECH_TIMES_MAX: Final = 2.0
 MESSAGES_PER_SECOND: Final = 200.0
+MESSAGE_BYTES_PER_SECOND: Final = 4 << 20
 # So much may come at once: five seconds of speech, or five hundred messages.
 BURST_SECONDS: Final = 2.5
 MESSAGE_SECONDS: Final = 1.0 / MESSAGES_PER_SECOND
@@ -24,9 +25,9 @@ class Pace:
         """Take a piece of audio; return for how long nothing more should be read, in seconds."""
         return self._audio.take(max(size_bytes / (bytes_per_second * SPEECH_TIMES_MAX), MESSAGE_SECONDS), now)
 
-    def message(self, now: float) -> bool:
-        """Take any other message; False = there were too many."""
-        return self._messages.take(MESSAGE_SECONDS, now) <= 0.0
+    def message(self, now: float, size_bytes: int = 0) -> bool:
+        """Take any other message, refused ones too; False = there were too many, or they were too large."""
+        return self._messages.take(max(MESSAGE_SECONDS, size_bytes / MESSAGE_BYTES_PER_SECOND), now) <= 0.0
 
 
 class _Bucket:

@@ -42,6 +42,8 @@ class SessionService:
         stream = GrpcStream(context, current_principal(), self._parts.message_max_bytes)
         error = await self._parts.directory.serve(stream)
         if error is not None:
+            # Its frames hold the whole session, and a caller that does not read may let `abort` wait for long.
+            error.__traceback__ = error.__context__ = error.__cause__ = None
             await abort(context, error)
 
     async def GetSession(  # noqa: N802

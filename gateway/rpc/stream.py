@@ -24,6 +24,7 @@ class GrpcStream:
         self.principal = principal
         self._context = context
         self._message_max_bytes = message_max_bytes
+        self.size_bytes = 0
 
     def remaining_seconds(self) -> float:
         """How long until the caller's deadline; +inf = it has none."""
@@ -43,7 +44,7 @@ class GrpcStream:
             return None
         # The path of every audio frame: one look at the bytes, no other field.
         audio = request.audio
-        size = len(audio) or request.ByteSize()
+        size = self.size_bytes = len(audio) or request.ByteSize()
         if size > self._message_max_bytes:
             return Refused(self._too_large(size), request.cseq)
         return audio or caller_message(request)

@@ -19,6 +19,10 @@ class CallerStream(Protocol):
     def principal(self) -> Principal:
         """Who calls."""
 
+    @property
+    def size_bytes(self) -> int:
+        """The size of the last message that was read."""
+
     def remaining_seconds(self) -> float:
         """How long the caller will wait for the end of the call; +inf = for ever."""
 

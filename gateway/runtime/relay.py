@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from gateway.core import events as out
 from gateway.core.conversation import Conversation
 from gateway.core.errors import CallerError, Reason, UpstreamClosedError
-from gateway.core.pace import MESSAGES_PER_SECOND, Pace
+from gateway.core.pace import MESSAGE_BYTES_PER_SECOND, MESSAGES_PER_SECOND, Pace
 from gateway.core.realtime import AudioDelta, decode, encode, encode_append
 from gateway.core.template import Template, check_patch
 from gateway.runtime.lanes import Lanes
@@ -173,8 +173,9 @@ class Relay:
                 self._refuse(Reason.ALREADY_OPEN, "this stream has a session already", 0)
 
     def _count_message(self) -> None:
-        if not self._pace.message(self._now()):
-            raise CallerError(Reason.RATE_LIMITED, f"more than {MESSAGES_PER_SECOND:.0f} messages a second")
+        if not self._pace.message(self._now(), self._stream.size_bytes):
+            text = f"more than {MESSAGES_PER_SECOND:.0f} messages or {MESSAGE_BYTES_PER_SECOND >> 20} MiB a second"
+            raise CallerError(Reason.RATE_LIMITED, text)
 
     async def _pass_on(self, message: out.Control) -> None:
         for event in message.client_events:

@@ -45,6 +45,8 @@ class ClusterLink:
         self._ranges: list[tuple[int, int, Place]] = []
         # Nodes that did not answer, and until when (loop time) they are left alone; +inf = one is being tried.
         self._dead: dict[Place, float] = {}
+        # Those whose loss was told, until they answer.
+        self._mourned: set[Place] = set()
         self._revivals: dict[Place, asyncio.Task[None]] = {}
         # Nodes that take no writes now.
         self._ailing: set[Place] = set()
@@ -174,7 +176,9 @@ class ClusterLink:
             await link.close()
 
     async def _bury(self, place: Place, error: Exception) -> None:
-        log.warning("cluster_node_lost", address=f"{place[0]}:{place[1]}", error=str(error) or "no answer in time")
+        if place not in self._mourned:
+            self._mourned.add(place)
+            log.warning("cluster_node_lost", address=f"{place[0]}:{place[1]}", error=str(error) or "no answer in time")
         await self._drop(place)
         self._dead[place] = self._now() + DEAD_SECONDS
 
@@ -237,6 +241,7 @@ class ClusterLink:
         """Say what one node's refusal means to the whole: its trouble is its own, unless all have some."""
         if not isinstance(reply, Refused):
             self._ailing.discard(place)
+            self._mourned.discard(place)
             return reply
         if reply.refusal is Refusal.UNUSABLE and reply.is_local:
             if place not in self._ailing:

@@ -91,6 +91,28 @@ class Link(Protocol):
         """Drop what is open; does not wait for the other side."""
 
 
+class _Abrupt(AbstractConnection):
+    """Ends without a farewell: over TLS that would wait for a server that may be frozen."""
+
+    async def disconnect(self, *_: Any, **__: Any) -> None:
+        writer = self._writer
+        await super().disconnect(nowait=True)
+        if writer is not None:
+            writer.transport.abort()
+
+
+class _Tcp(_Abrupt, Connection):
+    pass
+
+
+class _Tls(_Abrupt, SSLConnection):
+    pass
+
+
+class _Unix(_Abrupt, UnixDomainSocketConnection):
+    pass
+
+
 class ServerLink:
     """`Link` to one server, over one connection."""
 
@@ -147,19 +169,16 @@ class ServerLink:
         """Drop the connection, if there is one; does not wait for the other side."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            writer = getattr(connection, "_writer", None)
-            await connection.disconnect(nowait=True)
-            if writer is not None:  # a TLS farewell would wait for a server that may be frozen
-                writer.transport.abort()
+            await connection.disconnect()
 
     def _made(self) -> AbstractConnection:
         options, address = self._options, self._options.address
         chosen: dict[str, Any] = {"db": self._database or address.database}
         if address.path:
-            chosen |= {"path": address.path, "connection_class": UnixDomainSocketConnection}
+            chosen |= {"path": address.path, "connection_class": _Unix}
         else:
             host, port = self._place or address.places[0]
-            chosen |= {"host": host, "port": port, "connection_class": SSLConnection if address.tls else Connection}
+            chosen |= {"host": host, "port": port, "connection_class": _Tls if address.tls else _Tcp}
         username, password = _credentials(options)
         chosen |= {"username": username, "password": password}
         if address.tls and options.tls_ca_file is not None:

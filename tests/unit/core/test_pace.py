@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.pace import BURST_SECONDS, MESSAGES_PER_SECOND, Pace
+from gateway.core.pace import BURST_SECONDS, MESSAGE_BYTES_PER_SECOND, MESSAGES_PER_SECOND, Pace
 
 SECOND = 48_000  # bytes of 24 kHz audio
 # Sums of floats.
@@ -68,3 +68,10 @@ def test_who_waits_as_told_sends_no_faster_than_twice_the_pace_of_speech_after_t
     for size in sizes:
         now += pace.audio(size, SECOND, now)
     assert sum(sizes) / SECOND / 2.0 <= now + BURST_SECONDS + DUST
+
+
+def test_large_messages_count_by_their_size() -> None:
+    pace = Pace(0.0)
+    burst = int(BURST_SECONDS * MESSAGE_BYTES_PER_SECOND)
+    assert pace.message(0.0, burst)
+    assert not pace.message(0.0, 1)

@@ -150,6 +150,7 @@ class Caller:
 
     def __init__(self, principal: Principal = ACME) -> None:
         self.principal = principal
+        self.size_bytes = 0
         # How long it will wait for the end of its call.
         self.patience_seconds = float("inf")
         self.got: list[Outgoing] = []
