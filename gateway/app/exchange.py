@@ -243,7 +243,7 @@ class Exchange:
     def give_back(self, account: str, lines: int) -> None:
         """Close warm lines whose places another gateway needs."""
         for group in self._everyone():
-            if group.line_class.account == account:
+            if group.line_class.account == account and lines > 0:
                 lines -= group.give_back(lines)
 
     def fence(self) -> None:

@@ -14,6 +14,7 @@ from gateway.app.prepared import Prepared, prepare
 from gateway.app.reload import Reload, Source
 from gateway.core.errors import GatewayError
 from gateway.core.events import Durability
+from gateway.core.principal import Right
 from gateway.rpc.auth import AuthInterceptor
 from gateway.rpc.parts import ServiceParts
 from gateway.rpc.responses import encode
@@ -125,10 +126,8 @@ class Gateway:
         async with AsyncExitStack() as stack:
             if settings.redis.url == "embedded":
                 valkey = await stack.enter_async_context(EmbeddedValkey())
-                retention_seconds = settings.store.retention_seconds
-                options = RedisOptions(
-                    url=valkey.url, durability=Durability.PROCESS, retention_seconds=retention_seconds
-                )
+                kept = settings.store.retention_seconds
+                options = RedisOptions(url=valkey.url, durability=Durability.PROCESS, retention_seconds=kept)
                 keys = SealingKeys.of_this_process()
                 keeper = asyncio.get_running_loop().create_task(_keep_running(valkey), name="valkey")
                 stack.push_async_callback(_cancelled, keeper)
@@ -225,7 +224,7 @@ class Gateway:
             new_keys = [name for name, account in fresh.items() if not account.key.same_as(self._accounts[name].key)]
             self._accounts.update(fresh)
             self._door.authenticator = prepared.authenticator
-            directory.expel(self._door.knows)
+            directory.expel(lambda principal: self._door.knows(principal, Right.CONVERSE))
             exchange.change(settings, prepared.templates, new_keys)
 
         if self._reload is not None:

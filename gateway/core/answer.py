@@ -25,12 +25,15 @@ class Answer:
     size_bytes: int = 0
     tool_calls: int = 0
 
-    def listen(self, data: bytes, position: int, fmt: AudioFormat, now: float) -> float | None:
-        """Look for the first audible sample in a piece that begins at a sample; None = it is not there.
+    def listen(self, data: bytes, before_bytes: int, fmt: AudioFormat, now: float) -> float | None:
+        """Look for the first audible sample in a piece; None = it is not there.
 
-        Else return how long its listener has waited for it: it is heard when it is played, not when it comes.
+        `before_bytes` of the item have come before; a piece may begin in the middle of a sample. Return how long its
+        listener has waited for it: it is heard when it is played, not when it comes.
         """
-        found = first_audible(data, fmt)
+        skipped = -before_bytes % fmt.sample_bytes
+        position = (before_bytes + skipped) // fmt.sample_bytes
+        found = first_audible(data[skipped : skipped + int(LISTEN_SECONDS * fmt.bytes_per_second)], fmt)
         self.is_heard = found is not None or position > LISTEN_SECONDS * fmt.rate_hz
         if found is None or self.first_audio_at is None:
             return None

@@ -129,11 +129,10 @@ class Conversation:
         position = answer.size_bytes // self.turns.output_format.sample_bytes
         answer.size_bytes += len(data)
         self.tally.audio_out_bytes += len(data)
-        if (
-            not answer.is_heard
-            and (seconds := answer.listen(data, position, self.turns.output_format, now)) is not None
-        ):
-            self.first_audibles.append(seconds)
+        if not answer.is_heard:
+            seconds = answer.listen(data, answer.size_bytes - len(data), self.turns.output_format, now)
+            if seconds is not None:
+                self.first_audibles.append(seconds)
         return out.OutputAudio(data, event.response_id, event.item_id, position)
 
     def receive(self, event: wire.ServerEvent, now: float) -> Sequence[out.SessionEvent]:

@@ -17,11 +17,13 @@ _PCMA_INVERTED: Final = 0x55
 def first_audible(data: bytes, fmt: AudioFormat) -> int | None:
     """Return the number of the first audible sample in a piece of audio; None = all of it is silence.
 
-    Costs some 20 ns a sample up to there, so it is for the beginning of an answer only.
+    Costs some 100 ns a sample up to there, so it is for the beginning of an answer only.
     """
     if fmt.sample_bytes == 1:
         inverted, least = (_PCMU_INVERTED, AUDIBLE_PCMU) if fmt is PCMU else (_PCMA_INVERTED, AUDIBLE_PCMA)
         return next((at for at, code in enumerate(data) if (code ^ inverted) & _SIGNLESS >= least), None)
+    # Silence is mostly zeros, which are passed over at once.
+    start = (len(data) - len(data.lstrip(b"\0"))) // fmt.sample_bytes
     whole = len(data) - len(data) % fmt.sample_bytes
-    samples = memoryview(data)[:whole].cast("h")
-    return next((at for at, sample in enumerate(samples) if abs(sample) >= AUDIBLE_PCM), None)
+    samples = memoryview(data)[start * fmt.sample_bytes : whole].cast("h")
+    return next((at for at, sample in enumerate(samples, start) if abs(sample) >= AUDIBLE_PCM), None)

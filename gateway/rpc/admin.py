@@ -10,9 +10,10 @@ import grpc
 import structlog
 from trunkline.v1 import admin_pb2
 
-from gateway.core.errors import CallerError, Reason
+from gateway.core.errors import CallerError, CapacityError, Reason
 from gateway.core.events import ClosedReason
 from gateway.core.pool_limits import PoolLimits
+from gateway.core.principal import Right
 from gateway.rpc import views
 from gateway.rpc.auth import current_principal
 from gateway.rpc.parts import ServiceParts
@@ -26,6 +27,8 @@ _log = structlog.get_logger(__name__)
 WATCH_MS: Final = 1000
 WATCH_MIN_MS: Final = 100
 WATCH_MAX_MS: Final = 60_000
+# Each costs the loop some milliseconds now and then.
+WATCHERS_MAX: Final = 16
 DRAIN_MAX_SECONDS: Final = 86_400
 DETAIL_MAX: Final = 256
 # What SetLimits may change: the names are the same in the contract and in the core.
@@ -43,6 +46,7 @@ class AdminService:
     def __init__(self, parts: ServiceParts) -> None:
         """Serve from `parts`."""
         self._parts = parts
+        self._watchers = 0
 
     async def ListPools(  # noqa: N802
         self, request: admin_pb2.ListPoolsRequest, context: _Context
@@ -79,9 +83,19 @@ class AdminService:
         if not WATCH_MIN_MS <= interval_ms <= WATCH_MAX_MS:
             text = f"interval_ms must be {WATCH_MIN_MS} to {WATCH_MAX_MS}, not {interval_ms}"
             await abort(context, CallerError(Reason.INVALID_FRAME, text))
+        if self._watchers >= WATCHERS_MAX:
+            await abort(context, CapacityError(Reason.RATE_LIMITED, f"{WATCHERS_MAX} watch already"))
+        self._watchers += 1
+        try:
+            async for shown in self._shown(context, interval_ms / 1000):
+                yield shown
+        finally:
+            self._watchers -= 1
+
+    async def _shown(self, context: _Context, interval_seconds: float) -> AsyncIterator[admin_pb2.WatchResponse]:
         gateway, principal = self._parts.gateway, current_principal()
         while True:
-            if not self._parts.knows(principal):
+            if not self._parts.knows(principal, Right.READ):
                 text = "the caller's credentials have been taken away"
                 await abort(context, CallerError(Reason.UNAUTHENTICATED, text))
             yield admin_pb2.WatchResponse(
@@ -89,7 +103,7 @@ class AdminService:
                 sessions=views.sessions(self._parts.directory.sessions(), gateway),
             )
             with suppress(TimeoutError):
-                async with asyncio.timeout(interval_ms / 1000):
+                async with asyncio.timeout(interval_seconds):
                     await self._parts.emptied.wait()
                     return
 

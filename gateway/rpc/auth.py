@@ -63,11 +63,11 @@ class StaticTokens:
         """Know these callers."""
         self._holders = tuple(holders)
 
-    def knows(self, principal: Principal) -> bool:
-        """Whether this caller may still do all that it could when it called."""
+    def knows(self, principal: Principal, right: Right) -> bool:
+        """Whether this caller may still do what it does."""
         return any(
             (holder.principal.tenant, holder.principal.caller) == (principal.tenant, principal.caller)
-            and holder.principal.rights >= principal.rights
+            and holder.principal.may(right)
             for holder in self._holders
         )
 
@@ -87,8 +87,9 @@ class InsecureDev:
 
     TENANT: Final = "dev"
 
-    def knows(self, principal: Principal) -> bool:
+    def knows(self, principal: Principal, right: Right) -> bool:
         """Whether it is the developer."""
+        del right
         return principal.tenant == self.TENANT
 
     def authenticate(self, metadata: Mapping[str, str]) -> Principal | None:
@@ -110,9 +111,9 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         # gRPC's own limit holds only for those who have acknowledged it.
         self._metadata_max_bytes = metadata_max_bytes
 
-    def knows(self, principal: Principal) -> bool:
-        """Whether a caller may still do what it could when it called."""
-        return self.authenticator.knows(principal)
+    def knows(self, principal: Principal, right: Right) -> bool:
+        """Whether a caller may still do what it does."""
+        return self.authenticator.knows(principal, right)
 
     async def intercept_service(
         self,

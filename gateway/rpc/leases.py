@@ -9,6 +9,7 @@ from trunkline.v1 import lease_pb2 as lease
 
 from gateway.core.errors import CallerError, GatewayError, Reason
 from gateway.core.events import LineSource
+from gateway.core.principal import Right
 from gateway.core.reservation import TTL_MAX_SECONDS, TTL_SECONDS
 from gateway.rpc.auth import current_principal
 from gateway.rpc.parts import ServiceParts
@@ -43,7 +44,7 @@ class LeaseService:
         """Extend reservations; each request is answered once, in order."""
         principal = current_principal()
         async for request in request_iterator:
-            if not self._parts.knows(principal):
+            if not self._parts.knows(principal, Right.CONVERSE):
                 text = "the caller's credentials have been taken away"
                 await abort(context, CallerError(Reason.UNAUTHENTICATED, text))
             lease_id, ttl = await self._parts.reservations.keep_alive(request.lease_token, principal)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.core.events import Durability
-from gateway.core.principal import Principal
+from gateway.core.principal import Principal, Right
 from gateway.core.template import Template
 from gateway.runtime.directory import Directory
 from gateway.runtime.pool import WarmPool
@@ -35,8 +35,8 @@ class ServiceParts:
     leaving: Callable[[], list[WarmPool]]
     # How many lines each account may have.
     lines_max: Mapping[str, int]
-    # Whether a caller may still do what it could when it called.
-    knows: Callable[[Principal], bool]
+    # Whether a caller may still do what it does.
+    knows: Callable[[Principal, Right], bool]
     store: SessionStore
 
     def templates(self) -> list[Template]:

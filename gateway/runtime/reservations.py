@@ -168,6 +168,7 @@ class Reservations:
         if content is None:
             raise CallerError(Reason.LEASE_UNKNOWN, "the lease token is not one of yours")
         lease_id = LeaseId(content.lease_id)
+        self._mind_the_book()
         self._redeeming.add(lease_id)
         try:
             here_only = lease_id in self._unshared or lease_id in self._doubtful
@@ -200,9 +201,7 @@ class Reservations:
             now = asyncio.get_running_loop().time()
             self._unseen = {lease_id: until for lease_id, until in self._unseen.items() if until > now}
             shared = [lease_id for lease_id in self._mine if lease_id not in self._unshared]
-            if self._book.connects != self._connects:  # another server perhaps, or the same one, empty
-                self._connects = self._book.connects
-                self._doubtful.update(shared)
+            self._mind_the_book()
             try:
                 living = await self._book.living(shared) if shared else frozenset[str]()
             except StoreError:
@@ -233,6 +232,7 @@ class Reservations:
         """Let a reservation of ours live for so long from now, here and in the book; False = it has ended."""
         if not pool.renew_reservation(lease_id, ttl_seconds):
             return False
+        self._mind_the_book()
         try:
             lives = lease_id in self._unshared or await self._book.renew(lease_id, ttl_seconds)
             if not lives and lease_id in self._doubtful:  # lost with a book that was away
@@ -245,6 +245,12 @@ class Reservations:
         return lives
 
     # Inside.
+
+    def _mind_the_book(self) -> None:
+        """Doubt a book that was connected to anew: it may be another server, or the same one, empty."""
+        if self._book.connects != self._connects:
+            self._connects = self._book.connects
+            self._doubtful.update(self._mine.keys() - self._unshared)
 
     def _end(self, lease_id: LeaseId, event: ReservationEvent) -> None:
         pool = self._mine.pop(lease_id, None)

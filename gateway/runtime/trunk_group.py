@@ -87,7 +87,7 @@ class TrunkGroup:
     def give_back(self, lines: int) -> int:
         """Close up to so many idle lines, for somebody who waits elsewhere; return how many."""
         self.perform(effects := self.core.give_back(lines, self.now()))
-        return sum(isinstance(effect, Close) for effect in effects)
+        return sum(isinstance(effect, Close) and effect.reason == "recalled" for effect in effects)
 
     def drain(self) -> None:
         """Take nothing new; idle lines close, leases go on."""

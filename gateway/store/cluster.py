@@ -47,6 +47,8 @@ class ClusterLink:
         self._dead: dict[Place, float] = {}
         # Those whose loss was told, until they answer.
         self._mourned: set[Place] = set()
+        # One of the dead answers again: the map is to be looked at.
+        self._revived = False
         self._revivals: dict[Place, asyncio.Task[None]] = {}
         # Nodes that take no writes now.
         self._ailing: set[Place] = set()
@@ -121,6 +123,7 @@ class ClusterLink:
         primaries = {place for _, _, place in self._ranges}
         for place in self._links.keys() - primaries:
             await self._drop(place)
+        self._forget(primaries)
         for place in primaries - self._dead.keys():
             try:
                 await self._linked(place)
@@ -128,6 +131,14 @@ class ClusterLink:
                 await self._bury(place, error)
         if not self._links:
             raise LinkError("no primary of the Cluster can be reached")
+
+    def _forget(self, primaries: set[Place]) -> None:
+        """Mind no more what nodes do that have no slots."""
+        for place in self._revivals.keys() - primaries:
+            self._revivals.pop(place).cancel()
+        self._dead = {place: until for place, until in self._dead.items() if place in primaries}
+        self._ailing &= primaries
+        self._mourned &= primaries
 
     async def _know_again(self) -> None:
         """Ask the nodes in turn; raises `LinkError` when none tells."""
@@ -147,20 +158,23 @@ class ClusterLink:
         for place in due:
             self._dead[place] = math.inf
             self._revivals[place] = asyncio.create_task(self._revive(place), name="cluster node")
-        if due and self._links:
+        if (due or self._revived) and self._links:
+            self._revived = False
             await self._know_again()
 
     async def _revive(self, place: Place) -> None:
+        """Find out whether a node answers again; whether it is a primary still, the others tell."""
         link = ServerLink(self._options, place)
         try:
             await link.open()
         except LinkError:
             self._dead[place] = self._now() + DEAD_SECONDS
-            return
+        else:
+            self._dead.pop(place, None)
+            self._revived = True
         finally:
             self._revivals.pop(place, None)
-        self._links[place] = link
-        del self._dead[place]
+            await link.close()
 
     async def _linked(self, place: Place) -> ServerLink:
         if place not in self._links:

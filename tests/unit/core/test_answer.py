@@ -40,7 +40,7 @@ def answer(stopped_at: float | None = None) -> Answer:
 
 def test_it_is_heard_when_it_is_played() -> None:
     # It comes a second ahead of its time: the listener still has to sit through the silence.
-    assert answer().listen(pcm(0, AUDIBLE_PCM), RATE - 1, PCM_24K, 10.4) == pytest.approx(1.3)
+    assert answer().listen(pcm(0, AUDIBLE_PCM), 2 * (RATE - 1), PCM_24K, 10.4) == pytest.approx(1.3)
 
 
 def test_what_comes_late_is_heard_when_it_comes() -> None:
@@ -51,5 +51,12 @@ def test_silence_is_listened_to_for_a_while_and_no_longer() -> None:
     silent = answer()
     assert silent.listen(pcm(0), 0, PCM_24K, 10.4) is None
     assert not silent.is_heard
-    assert silent.listen(pcm(0), int(LISTEN_SECONDS * RATE) + 1, PCM_24K, 10.4) is None
+    assert silent.listen(pcm(0), 2 * int(LISTEN_SECONDS * RATE) + 2, PCM_24K, 10.4) is None
     assert silent.is_heard
+
+
+def test_a_piece_may_begin_in_the_middle_of_a_sample() -> None:
+    wire = pcm(1, -1, 1, -1)
+    assert answer().listen(wire[1:], 1, PCM_24K, 10.4) is None
+    loud = pcm(0, AUDIBLE_PCM)
+    assert answer().listen(loud[1:], 1, PCM_24K, 10.3) == pytest.approx(0.3 + 1 / RATE)
