@@ -25,7 +25,9 @@ def callers_connections(wanted: int, lines: int) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < granted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
-    left = max(1, max(soft, granted) - lines - OWN)
+    # Where there are too few for both, half are the callers': lines without callers are of no use.
+    usable = max(1, max(soft, granted) - OWN)
+    left = max(1, usable - lines, usable // 2)
     if left < wanted:
         _log.warning("few_descriptors", limit=max(soft, granted), count=left, wanted=wanted)
     return min(wanted, left)

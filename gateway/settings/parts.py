@@ -14,7 +14,7 @@ from gateway.core.template import LineClass, Template
 from gateway.rpc.auth import Authenticator, InsecureDev, StaticTokens, TokenHolder
 from gateway.settings.load import SettingsError, environment_key
 from gateway.settings.sections import PoolSettings, TemplateSettings, is_loopback
-from gateway.settings.whole import Settings
+from gateway.settings.whole import Settings, ceilings
 from gateway.store.options import AccountSlots
 from gateway.store.sealing_keys import DataKey, read_key
 from gateway.upstream.account import Account, ApiKey
@@ -116,8 +116,8 @@ def templates(settings: Settings) -> dict[str, Template]:
 
 
 def lines_max(settings: Settings) -> int:
-    """Return how many lines all accounts together may have."""
-    return sum(account.connections_max for account in settings.accounts.values())
+    """Return how many lines all pools of one process together may have."""
+    return sum(ceilings(settings).values())
 
 
 def sealing_keys(settings: Settings) -> list[DataKey]:

@@ -91,7 +91,8 @@ def _check_served(settings: Settings) -> None:
             raise ValueError(f"templates.{name}.recovery.user_turns: audio is not served yet")
 
 
-def _check_ceilings(settings: Settings) -> None:
+def ceilings(settings: Settings) -> dict[str, int]:
+    """Return how many lines the pools of each account may have together in one process."""
     used: dict[str, int] = {}
     for name, template in settings.templates.items():
         account = settings.targets[template.target].accounts[0]
@@ -99,7 +100,11 @@ def _check_ceilings(settings: Settings) -> None:
         if settings.accounts[account].safety == "tenant":  # each has lines of its own
             ceiling *= max(1, len({caller.tenant for caller in settings.callers}))
         used[account] = used.get(account, 0) + ceiling
-    for name, total in used.items():
+    return used
+
+
+def _check_ceilings(settings: Settings) -> None:
+    for name, total in ceilings(settings).items():
         limit = settings.accounts[name].connections_max
         if total > limit:
             raise ValueError(

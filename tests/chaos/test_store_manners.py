@@ -162,8 +162,8 @@ async def until_stored(channel: grpc.aio.Channel) -> None:
 TOOL_CALLS, SPEECH_CALLS = 10, 3
 CALM_SECONDS, AFTER_SECONDS = 4.0, 4.0
 TOOL_CALL_MS = 300.0
-# Speech comes in pieces; a control event between two of them may be held for 250 ms.
-GAP_SECONDS = 0.5
+# A busy machine; what waits for the store would wait for 250 ms.
+GAP_SECONDS = 0.15
 
 
 async def frozen(at: Stand) -> None:
@@ -203,8 +203,8 @@ async def test_calls_go_on_and_nothing_is_lost_in_silence(fault: Callable[[Stand
             lost = await until_whole(at, calls)
         delays = [seconds * 1000 for each in tools for asked_at, seconds in each.delays if asked_at >= struck_at - 0.5]
         p99 = quantiles(delays, n=100)[98]
-        calm_gap = max(each.gap(began, struck_at) for each in spoken)
-        gap = max(each.gap(struck_at, ended_at) for each in spoken)
+        calm_gap = max(each.audio_gap(began, struck_at) for each in spoken)
+        gap = max(each.audio_gap(struck_at, ended_at) for each in spoken)
         figures(
             f"store {fault.__name__}",
             seconds=round(healed_at - struck_at, 1),
@@ -214,15 +214,15 @@ async def test_calls_go_on_and_nothing_is_lost_in_silence(fault: Callable[[Stand
             tool_call_p50_ms=round(median(delays), 1),
             tool_call_p99_ms=round(p99, 1),
             tool_call_max_ms=round(max(delays), 1),
-            gap_calm_ms=round(calm_gap * 1000),
-            gap_ms=round(gap * 1000),
+            audio_gap_calm_ms=round(calm_gap * 1000),
+            audio_gap_ms=round(gap * 1000),
             told=sorted({cause for each in calls for cause in each.causes()}),
             not_durable=sum(not durable for each in calls for durable in each.numbers.values()),
             named=sum(len(each.named_lost()) for each in calls),
             lost=sum(map(len, lost)),
         )
         assert p99 <= TOOL_CALL_MS
-        assert gap <= max(GAP_SECONDS, calm_gap + 0.25)
+        assert gap <= calm_gap + GAP_SECONDS
         assert lost == [set()] * len(calls)
 
 

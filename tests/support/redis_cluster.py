@@ -20,6 +20,7 @@ from tests.support.redis_access import (
     operator_user,
 )
 from tests.support.redis_process import RedisProcess, all_ended, distinct_ports
+from tests.support.redis_tls import Certificates, listening
 from tests.support.waiting import eventually_sync
 
 PRIMARIES: Final = 3
@@ -38,11 +39,12 @@ class RedisCluster:
     nodes: dict[int, RedisProcess]
     primaries: list[int]
     settings: dict[str, Any]
+    scheme: str = "redis"
 
     @property
     def url(self) -> str:
         places = ",".join(f"127.0.0.1:{port}" for port in self.primaries)
-        return f"redis+cluster://{GATEWAY_USER}@{places}"
+        return f"{self.scheme}+cluster://{GATEWAY_USER}@{places}"
 
     def owner_of(self, key: str) -> int:
         """Return the port of the node that serves a key, as the nodes that run agree."""
@@ -151,16 +153,18 @@ def _state(node: RedisProcess) -> dict[str, str]:
 
 
 @contextmanager
-def redis_cluster(*options: str, replicas: bool = False) -> Iterator[RedisCluster]:
-    """Run three nodes, or six; `options` are lines of each one's redis.conf."""
+def redis_cluster(*options: str, replicas: bool = False, tls: bool = False) -> Iterator[RedisCluster]:
+    """Run three nodes, or six; `options` are lines of each one's redis.conf. With `tls` nobody speaks anything else."""
     count = PRIMARIES * (2 if replicas else 1)
     with tempfile.TemporaryDirectory(prefix="tk", dir="/tmp") as name:
         folder, ports = Path(name), distinct_ports(2 * count)
         # Not its port + 10000, which lies where outgoing connections do.
         buses = dict(zip(ports[:count], ports[count:], strict=True))
-        nodes = {port: _node(folder, port, bus, *options) for port, bus in buses.items()}
-        made = RedisCluster(nodes, list(nodes)[:PRIMARIES], {})
-        made.settings = redis_access.settings(folder, made.url, password=True)
+        certificates = Certificates(folder) if tls else None
+        nodes = {port: _node(folder, port, bus, certificates, *options) for port, bus in buses.items()}
+        made = RedisCluster(nodes, list(nodes)[:PRIMARIES], {}, "rediss" if tls else "redis")
+        ca_file = certificates.ca_file if certificates else None
+        made.settings = redis_access.settings(folder, made.url, password=True, ca_file=ca_file)
         with all_ended(list(nodes.values())):
             for node in nodes.values():
                 node.start()
@@ -169,11 +173,13 @@ def redis_cluster(*options: str, replicas: bool = False) -> Iterator[RedisCluste
             yield made
 
 
-def _node(folder: Path, port: int, bus: int, *options: str) -> RedisProcess:
+def _node(folder: Path, port: int, bus: int, certificates: Certificates | None, *options: str) -> RedisProcess:
     own = folder / str(port)
     own.mkdir()
+    listener, how = listening(port, certificates)
     lines = [
-        f"port {port}",
+        *listener,
+        *(["tls-cluster yes"] if certificates else []),
         "cluster-enabled yes",
         f"cluster-port {bus}",
         f"cluster-node-timeout {NODE_TIMEOUT_MS}",
@@ -184,7 +190,7 @@ def _node(folder: Path, port: int, bus: int, *options: str) -> RedisProcess:
         f"masterauth {OPERATOR_PASSWORD}",
         *options,
     ]
-    return RedisProcess(own, lines, {"host": "127.0.0.1", "port": port, **AS_OPERATOR})
+    return RedisProcess(own, lines, {**how, **AS_OPERATOR})
 
 
 def _join(cluster: RedisCluster, buses: dict[int, int]) -> None:

@@ -19,6 +19,7 @@ from tests.support.redis_access import (
     operator_user,
 )
 from tests.support.redis_process import RedisProcess, all_ended, distinct_ports
+from tests.support.redis_tls import Certificates, listening
 from tests.support.waiting import eventually_sync
 
 NAME: Final = "trunks"
@@ -38,11 +39,12 @@ class SentinelRedis:
     servers: dict[int, RedisProcess]
     sentinels: dict[int, RedisProcess]
     settings: dict[str, Any]
+    scheme: str = "redis"
 
     @property
     def url(self) -> str:
         places = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
-        return f"redis+sentinel://{GATEWAY_USER}@{places}/{NAME}/0"
+        return f"{self.scheme}+sentinel://{GATEWAY_USER}@{places}/{NAME}/0"
 
     def current_primary(self) -> int:
         """Return the port that most Sentinels name."""
@@ -112,16 +114,23 @@ def _is_primary(server: RedisProcess) -> bool:
 
 
 @contextmanager
-def sentinel_redis(*options: str, replicas: int = 1, sentinel_password: str = "") -> Iterator[SentinelRedis]:
-    """Run them all; `options` are lines of every server's redis.conf."""
+def sentinel_redis(
+    *options: str, replicas: int = 1, sentinel_password: str = "", tls: bool = False
+) -> Iterator[SentinelRedis]:
+    """Run them all; `options` are lines of every server's redis.conf. With `tls` nobody speaks anything else."""
     with tempfile.TemporaryDirectory(prefix="tk", dir="/tmp") as name:
         folder = Path(name)
         first, *others = distinct_ports(1 + replicas + SENTINELS)
-        servers = {first: _server(folder, first, *options)}
-        servers |= {each: _server(folder, each, f"replicaof 127.0.0.1 {first}", *options) for each in others[:replicas]}
-        sentinels = {port: _sentinel(folder, port, first, sentinel_password) for port in others[replicas:]}
-        made = SentinelRedis(servers, sentinels, {})
-        made.settings = redis_access.settings(folder, made.url, password=True)
+        certificates = Certificates(folder) if tls else None
+        follow = f"replicaof 127.0.0.1 {first}"
+        servers = {first: _server(folder, first, certificates, *options)}
+        servers |= {each: _server(folder, each, certificates, follow, *options) for each in others[:replicas]}
+        sentinels = {
+            port: _sentinel(folder, port, first, sentinel_password, certificates) for port in others[replicas:]
+        }
+        made = SentinelRedis(servers, sentinels, {}, "rediss" if tls else "redis")
+        ca_file = certificates.ca_file if certificates else None
+        made.settings = redis_access.settings(folder, made.url, password=True, ca_file=ca_file)
         with all_ended([*servers.values(), *sentinels.values()]):
             for process in (*servers.values(), *sentinels.values()):
                 process.start()
@@ -129,9 +138,10 @@ def sentinel_redis(*options: str, replicas: int = 1, sentinel_password: str = ""
             yield made
 
 
-def _server(folder: Path, port: int, *options: str) -> RedisProcess:
+def _server(folder: Path, port: int, certificates: Certificates | None, *options: str) -> RedisProcess:
+    listener, how = listening(port, certificates)
     lines = [
-        f"port {port}",
+        *listener,
         "user default off",
         gateway_user(SENTINEL_RULES),
         operator_user(),
@@ -139,12 +149,13 @@ def _server(folder: Path, port: int, *options: str) -> RedisProcess:
         f"masterauth {OPERATOR_PASSWORD}",
         *options,
     ]
-    return RedisProcess(_own(folder, port), lines, {"host": "127.0.0.1", "port": port, **AS_OPERATOR})
+    return RedisProcess(_own(folder, port), lines, {**how, **AS_OPERATOR})
 
 
-def _sentinel(folder: Path, port: int, primary: int, password: str) -> RedisProcess:
+def _sentinel(folder: Path, port: int, primary: int, password: str, certificates: Certificates | None) -> RedisProcess:
+    listener, how = listening(port, certificates)
     lines = [
-        f"port {port}",
+        *listener,
         f"sentinel monitor {NAME} 127.0.0.1 {primary} {QUORUM}",
         f"sentinel auth-user {NAME} {OPERATOR_USER}",
         f"sentinel auth-pass {NAME} {OPERATOR_PASSWORD}",
@@ -152,12 +163,11 @@ def _sentinel(folder: Path, port: int, primary: int, password: str) -> RedisProc
         # A Sentinel that lost the vote tries again after twice that.
         f"sentinel failover-timeout {NAME} 3000",
     ]
-    where: dict[str, Any] = {"host": "127.0.0.1", "port": port}
     if password:
         # It is what they show each other, too.
         lines.append(f"requirepass {password}")
-        where["password"] = password
-    return RedisProcess(_own(folder, port), lines, where, name="sentinel", program="redis-sentinel")
+        how["password"] = password
+    return RedisProcess(_own(folder, port), lines, how, name="sentinel", program="redis-sentinel")
 
 
 def _own(folder: Path, port: int) -> Path:

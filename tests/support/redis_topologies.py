@@ -1,4 +1,7 @@
-"""The ways in which operators run Redis, behind one face: what the store promises, it promises on each of them."""
+"""The ways in which operators run Redis, behind one face, all with TLS and rights.
+
+What the store promises, it promises on each of them.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -74,13 +77,13 @@ def _tls() -> Iterator[Topology]:
 
 @contextmanager
 def _sentinel() -> Iterator[Topology]:
-    with sentinel_redis() as watched:
+    with sentinel_redis(tls=True) as watched:
         yield Topology(watched.settings, lambda: [watched.primary])
 
 
 @contextmanager
 def _cluster() -> Iterator[Topology]:
-    with redis_cluster() as sharded:
+    with redis_cluster(tls=True) as sharded:
         yield Topology(sharded.settings, lambda: [sharded.nodes[port] for port in sharded.primaries])
 
 

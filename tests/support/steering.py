@@ -51,6 +51,23 @@ class Operator:
         request = admin.RetireLinesRequest(pool=pool, below_version=below_version)
         return int((await self._stub.RetireLines(request, **self._how)).retired)
 
+    async def set_limits(self, name: str = "default", **limits: int) -> admin.Pool:
+        shown: admin.Pool = (await self._stub.SetLimits(admin.SetLimitsRequest(pool=name, **limits), **self._how)).pool
+        return shown
+
+    async def kill(self, session_id: str, reason: str = "") -> bool:
+        request = admin.KillSessionRequest(session_id=session_id, reason=reason)
+        return bool((await self._stub.KillSession(request, **self._how)).killed)
+
+    async def drain_gateway(self, deadline_seconds: int = 0) -> int:
+        """Ask it to finish; return how many sessions run."""
+        request = admin.DrainGatewayRequest(deadline_seconds=deadline_seconds)
+        return int((await self._stub.DrainGateway(request, **self._how)).sessions)
+
+    def watch(self, interval_ms: int = 0, seconds: float = 60.0) -> Any:
+        """Return the call that shows all of it again and again."""
+        return self._stub.Watch(admin.WatchRequest(interval_ms=interval_ms), **{**self._how, "timeout": seconds})
+
 
 class Reserver:
     """Reserves, renews and releases."""

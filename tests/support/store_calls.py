@@ -42,7 +42,8 @@ class Call:
         self.caller = Caller(channel, deadline_seconds=CALL_SECONDS)
         self._now = asyncio.get_running_loop().time
         self.key = SessionKey("", "")
-        # When each piece of speech came, and of which answer; number and durability of what the control lane brought.
+        # When each message came; of speech, also its answer; of what the control lane brought, number and durability.
+        self.times: list[float] = []
         self.audio: list[tuple[float, str]] = []
         self.numbers: dict[int, bool] = {}
         self.changes: list[event.StateChanged] = []
@@ -67,6 +68,11 @@ class Call:
                 return getattr(message, kind)
         raise AssertionError(f"it was cut: {await self.caller.status()}")
 
+    def gap(self, since: float, until: float) -> float:
+        """The longest time in which nothing came."""
+        times = [since, *(each for each in self.times if since <= each < until), until]
+        return max(later - earlier for earlier, later in pairwise(times))
+
     def audio_gap(self, since: float, until: float) -> float:
         """The longest time for which an answer fell silent before it went on."""
         pairs = pairwise(each for each in self.audio if since <= each[0] < until)
@@ -81,6 +87,7 @@ class Call:
 
     def _note(self) -> None:
         for message in self.caller.seen:
+            self.times.append(self._now())
             if message.WhichOneof("message") == "audio":
                 self.audio.append((self._now(), message.audio.response_id))
             if message.seq:

@@ -19,7 +19,7 @@ from tests.support.stack import channel_to
 
 CALL_SECONDS: Final = 10.0
 DRAIN_SECONDS: Final = 20.0
-# So often a caller comes on a connection of its own; the others share one.
+# So often a caller comes on a connection of its own.
 FRESH_EVERY: Final = 4
 _OPEN: Final = session.ConverseRequest(open=session.Open())
 _TEXT: Final = session.ConverseRequest(control=control.Control(text=control.TextInput(text="Hello there")))
@@ -62,13 +62,20 @@ def troubles(talks: Sequence[Talk]) -> dict[str, int]:
 
 @contextlib.asynccontextmanager
 async def talking(
-    address: str, per_second: float, token: str = "", credentials: grpc.ChannelCredentials | None = None
+    address: str,
+    per_second: float,
+    token: str = "",
+    credentials: grpc.ChannelCredentials | None = None,
+    fresh_every: int = FRESH_EVERY,
 ) -> AsyncIterator[Talks]:
-    """Let callers come until the block ends. Our own garbage collector keeps quiet meanwhile."""
+    """Let callers come until the block ends. Our own garbage collector keeps quiet meanwhile.
+
+    Each `fresh_every`th has a connection of its own, 0 = none; the others share one.
+    """
     talks, calls, shared = Talks(), set[asyncio.Task[None]](), channel_to(address, credentials)
 
     async def one(number: int) -> None:
-        fresh = number % FRESH_EVERY == 0
+        fresh = bool(fresh_every) and number % fresh_every == 0
         channel = channel_to(address, credentials) if fresh else shared
         try:
             talks.had.append(replace(await _talk(channel, token), fresh=fresh))
