@@ -1,6 +1,7 @@
 """`trunkline serve`: the gateway, from configuration to the last drained session."""
 
 import asyncio
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ from gateway.telemetry.ops_http import ListenError as OpsListenError
 _log = structlog.get_logger(__name__)
 # What a shell expects of a process that a second signal has cut.
 FORCED_EXIT = 1
+# New objects before a collection, and how many of those before one of the next generation.
+COLLECT_THRESHOLDS = (10_000, 20, 50)
 
 
 def serve(config: Path | None, *, insecure_dev: bool, pretty: bool) -> None:
@@ -53,9 +56,10 @@ def run(main: "asyncio.Future[None] | object") -> None:
 
 async def _until_signal(gateway: Gateway) -> None:
     """Serve; the first SIGTERM or Ctrl-C drains, the second cuts. SIGHUP looks at the files now."""
-    stop, signalled = asyncio.Event(), False
+    stop, started, signalled = asyncio.Event(), asyncio.Event(), False
     loop = asyncio.get_running_loop()
-    serving = loop.create_task(gateway.run(stop))
+    serving = loop.create_task(gateway.run(stop, started))
+    calming = loop.create_task(_calm_collector(started), name="collector")
 
     def on_signal() -> None:
         nonlocal signalled
@@ -73,3 +77,17 @@ async def _until_signal(gateway: Gateway) -> None:
     except asyncio.CancelledError:
         _log.warning("forced_stop")
         sys.exit(FORCED_EXIT)
+    finally:
+        calming.cancel()
+
+
+async def _calm_collector(started: asyncio.Event) -> None:
+    """Let collections of garbage be short and rare: each is a hole in everybody's audio.
+
+    What was built for the start stays for good and need not be looked through; little of a session is in cycles.
+    With Python's own thresholds full collections of 0.1 s and more fall into bursts of opens.
+    """
+    await started.wait()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_THRESHOLDS)
