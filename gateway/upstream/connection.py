@@ -74,9 +74,9 @@ class RealtimeConnection:
             raise
 
     async def wait_closed(self) -> str:
-        """Return why, once the line is closed."""
+        """Return why, once the line is closed; for the log, so without words of the provider: they may be a caller's."""
         await self._socket.wait_closed()
-        return failures.of_close(self._socket.protocol.close_exc).message
+        return failures.of_close(self._socket.protocol.close_exc, quoting=False).message
 
     async def close(self) -> None:
         """Close with a close frame, or without one when the peer does not answer."""

@@ -195,8 +195,8 @@ def of_garbage() -> DialError:
     return DialError(Reason.UPSTREAM_UNREACHABLE, "the provider sent a message that is not JSON")
 
 
-def of_close(closed: ConnectionClosed) -> UpstreamClosedError:
-    """Name the end of an open line, also one that the library calls normal."""
+def of_close(closed: ConnectionClosed, *, quoting: bool = True) -> UpstreamClosedError:
+    """Name the end of an open line, also one that the library calls normal; `quoting` what the provider said."""
     theirs, ours = closed.rcvd, closed.sent
     # An echo of our close is no word of the provider; a different code is, even if it crossed ours.
     if ours is not None and not closed.rcvd_then_sent and (theirs is None or theirs.code == ours.code):
@@ -207,7 +207,7 @@ def of_close(closed: ConnectionClosed) -> UpstreamClosedError:
     code = _known_code(words)
     failure = _of_code(code) if code else by_number
     wait = by_number.retry_after_seconds if failure.reason in RETRYABLE else None
-    text = f"{failure.text} (close code {number})" + _quoted(failure.reason, words)
+    text = f"{failure.text} (close code {number})" + (_quoted(failure.reason, words) if quoting else "")
     return UpstreamClosedError(failure.reason, text, upstream_code=code or str(number), retry_after_seconds=wait)
 
 
