@@ -74,7 +74,7 @@ class RealtimeConnection:
             raise
 
     async def wait_closed(self) -> str:
-        """Return why, once the line is closed; for the log, so without words of the provider: they may be a caller's."""
+        """Return why, once the line is closed; without words of the provider, which may be a caller's."""
         await self._socket.wait_closed()
         return failures.of_close(self._socket.protocol.close_exc, quoting=False).message
 
