@@ -18,7 +18,7 @@ from gateway.core.principal import Right
 from gateway.rpc.auth import AuthInterceptor
 from gateway.rpc.parts import ServiceParts
 from gateway.rpc.responses import encode
-from gateway.rpc.server import GrpcServer, ServerOptions, TlsFiles
+from gateway.rpc.server import GrpcServer, ServerOptions
 from gateway.runtime.directory import Directory
 from gateway.runtime.lanes import LaneOptions
 from gateway.runtime.pool import WarmPool
@@ -177,7 +177,7 @@ class Gateway:
     def _server(
         self, exchange: Exchange, directory: Directory, store: RedisStore, reservations: Reservations, drain: "Drain"
     ) -> GrpcServer:
-        settings, tls = self._settings, self._settings.grpc.tls
+        settings = self._settings
         service_parts = ServiceParts(
             directory=directory,
             pools=exchange.pools,
@@ -195,14 +195,11 @@ class Gateway:
             emptied=drain.emptied,
             drain_seconds=drain.seconds,
         )
-        files = None
-        if tls.cert_file is not None and tls.key_file is not None:
-            files = TlsFiles(tls.cert_file, tls.key_file, tls.client_ca_file)
         options = ServerOptions(
             address=settings.grpc.address,
             message_max_bytes=settings.limits.message_max_bytes,
             connections_max=callers_connections(settings.limits.connections_max, parts.lines_max(settings)),
-            tls=files,
+            tls=parts.tls_files(settings),
             reflection=settings.profile == "development",
         )
         return GrpcServer(options, service_parts, self._door)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from gateway.core.template import Template
 from gateway.rpc.auth import Authenticator
-from gateway.settings import Settings, parts
+from gateway.rpc.server import ListenError, check_tls
+from gateway.settings import Settings, SettingsError, parts
 from gateway.store.sealing_keys import DataKey
 from gateway.upstream.account import Account
 
@@ -21,6 +22,11 @@ class Prepared:
 
 def prepare(settings: Settings, *, insecure_dev: bool) -> Prepared:
     """Read every file that is named. Raises `SettingsError` or `StoreError`."""
+    if (files := parts.tls_files(settings)) is not None:  # the listener itself follows them, at each handshake
+        try:
+            check_tls(files)
+        except ListenError as error:
+            raise SettingsError(str(error)) from None
     return Prepared(
         parts.authenticator(settings, insecure_dev=insecure_dev),
         parts.accounts(settings),

@@ -152,6 +152,8 @@ def _named(settings: Settings) -> Iterable[Path]:
     yield from (account.key_file for account in settings.accounts.values() if account.key_file is not None)
     yield from (caller.token_sha256_file for caller in settings.callers)
     yield from (key.file for key in settings.store.sealing_keys)
+    tls = settings.grpc.tls
+    yield from (file for file in (tls.cert_file, tls.key_file, tls.client_ca_file) if file is not None)
 
 
 def _stamps(files: Iterable[Path]) -> Stamps:

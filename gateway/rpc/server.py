@@ -127,6 +127,23 @@ class GrpcServer:
         await self._server.stop(GRACE_SECONDS)
 
 
+def check_tls(files: TlsFiles) -> None:
+    """Raise `ListenError` where the files cannot serve as a listener's."""
+    try:
+        _check_pair(files)
+    except OSError as error:
+        raise ListenError(_tls_words(files, error)) from None
+
+
+def _check_pair(files: TlsFiles) -> None:
+    # gRPC takes anything and then refuses every handshake; this refuses what is no pair at once.
+    check = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # Without the empty password an encrypted key would ask for one on the terminal.
+    check.load_cert_chain(files.cert_file, files.key_file, password=lambda: "")
+    if files.client_ca_file is not None:
+        check.load_verify_locations(cafile=files.client_ca_file)
+
+
 def _tls_words(files: TlsFiles | None, error: OSError) -> str:
     if files is None or isinstance(error, ssl.SSLError):
         return "grpc.tls: the files are not a certificate with its key, or no authority (PEM)"
@@ -173,12 +190,7 @@ class _Certificates:
 
     def _read(self) -> "grpc.ServerCertificateConfiguration":
         files = self._files
-        # gRPC takes anything and then refuses every handshake; this refuses what is no pair at once.
-        check = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # Without the empty password an encrypted key would ask for one on the terminal.
-        check.load_cert_chain(files.cert_file, files.key_file, password=lambda: "")
-        if files.client_ca_file is not None:
-            check.load_verify_locations(cafile=files.client_ca_file)
+        _check_pair(files)
         pair = (files.key_file.read_bytes(), files.cert_file.read_bytes())
         authority = files.client_ca_file.read_bytes() if files.client_ca_file else None
         return grpc.ssl_server_certificate_configuration([pair], authority)

@@ -12,6 +12,7 @@ from gateway.core.pool_limits import PoolLimits
 from gateway.core.principal import Principal, Right
 from gateway.core.template import LineClass, Template
 from gateway.rpc.auth import Authenticator, InsecureDev, StaticTokens, TokenHolder
+from gateway.rpc.server import TlsFiles
 from gateway.settings.load import SettingsError, environment_key
 from gateway.settings.sections import PoolSettings, TemplateSettings, is_loopback
 from gateway.settings.whole import Settings, ceilings
@@ -113,6 +114,14 @@ def templates(settings: Settings) -> dict[str, Template]:
         )
         made[name] = Template(name, line, chosen.session, chosen.recovery.user_turns, chosen.durability)
     return made
+
+
+def tls_files(settings: Settings) -> TlsFiles | None:
+    """Return the files of the listener's TLS; None = it has none."""
+    tls = settings.grpc.tls
+    if tls.cert_file is None or tls.key_file is None:
+        return None
+    return TlsFiles(tls.cert_file, tls.key_file, tls.client_ca_file)
 
 
 def lines_max(settings: Settings) -> int:

@@ -2,7 +2,11 @@
 
 import hmac
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Final, NoReturn
+
+HIDDEN: Final = "[redacted]"
+# A shorter beginning tells nothing of the rest: keys of one kind share it.
+HIDE_FROM_CHARS: Final = 6
 
 
 class ApiKey:
@@ -20,6 +24,14 @@ class ApiKey:
     def bearer(self) -> str:
         """Return the value of the authorization header."""
         return f"Bearer {self.__value}"
+
+    def hide(self, text: str) -> str:
+        """Return what a provider said without this key, also where its text was cut in the middle of it."""
+        shown = text.replace(self.__value, HIDDEN)
+        for size in range(len(self.__value) - 1, HIDE_FROM_CHARS - 1, -1):
+            if shown.endswith(self.__value[:size]):
+                return shown[:-size] + HIDDEN
+        return shown
 
     def same_as(self, other: "ApiKey") -> bool:
         """Whether both are one key."""

@@ -15,8 +15,11 @@ CLOSE_SECONDS: Final = 2.0
 class RealtimeConnection:
     """A line after its configuration was confirmed, or a bare one after `session.created`."""
 
-    def __init__(self, socket: ClientConnection, session_id: str, life_seconds: float | None) -> None:
-        """Take over an open WebSocket."""
+    def __init__(
+        self, socket: ClientConnection, session_id: str, life_seconds: float | None, hide: failures.Hide
+    ) -> None:
+        """Take over an open WebSocket; `hide` takes its account's key out of what the provider says at its end."""
+        self._hide = hide
         self.session_id = session_id
         self.life_seconds = life_seconds
         self._socket = socket
@@ -29,7 +32,7 @@ class RealtimeConnection:
         try:
             await self._socket.send(frame, text=True)
         except ConnectionClosed as closed:
-            raise failures.of_close(closed) from None
+            raise failures.of_close(closed, self._hide) from None
 
     async def receive(self) -> bytes:
         """Return the next server event; the caller must not pause between calls."""
@@ -39,7 +42,7 @@ class RealtimeConnection:
         try:
             return await self._socket.recv(decode=False)
         except ConnectionClosed as closed:
-            raise failures.of_close(closed) from None
+            raise failures.of_close(closed, self._hide) from None
 
     async def has_unread(self) -> bool:
         """Return whether the peer has said something that nobody has read; nothing is lost by asking.
@@ -66,7 +69,7 @@ class RealtimeConnection:
         try:
             await (await self._socket.ping(payload))
         except ConnectionClosed as closed:
-            raise failures.of_close(closed) from None
+            raise failures.of_close(closed, self._hide) from None
         except asyncio.CancelledError:
             # The library keeps each waiter until an answer comes, and a frozen peer never answers. It has no
             # call to forget one, and cancelled while it writes it has not even handed the waiter out.

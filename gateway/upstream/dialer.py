@@ -62,20 +62,21 @@ class RealtimeDialer:
         None = a bare line: ready once its session was created, and configured by whoever gets it. A safety
         identifier stays with the line for its life.
         """
-        headers = openai.headers(self._accounts[line.account], safety_identifier)
+        account = self._accounts[line.account]
+        headers, hide = openai.headers(account, safety_identifier), account.key.hide
         stage = _Stages(times)
         opened: ClientConnection | None = None
         try:
             async with asyncio.timeout(self._options.deadline_seconds) as deadline:
                 opened = await self._connect(line, headers, stage)
-                return await self._prepare(opened, session, stage)
+                return await self._prepare(opened, session, stage, hide)
         except BaseException as error:
             if opened is not None:
                 opened.transport.abort()
             if isinstance(error, TimeoutError) and deadline.expired():
                 raise failures.of_deadline(stage.name, self._options.deadline_seconds) from None
             if isinstance(error, WebSocketException | OSError):
-                raise failures.of_dial(error, time.time()) from None
+                raise failures.of_dial(error, time.time(), hide) from None
             raise
 
     async def _connect(self, line: LineClass, headers: dict[str, str], stage: "_Stages") -> ClientConnection:
@@ -126,13 +127,13 @@ class RealtimeDialer:
         return connection
 
     async def _prepare(
-        self, connection: ClientConnection, session: dict[str, Any] | None, stage: "_Stages"
+        self, connection: ClientConnection, session: dict[str, Any] | None, stage: "_Stages", hide: failures.Hide
     ) -> RealtimeConnection:
         seconds = self._options.created_seconds
         try:
             with stage("created"):
                 async with asyncio.timeout(seconds) as deadline:
-                    created = await _expect(connection, wire.SessionCreated)
+                    created = await _expect(connection, wire.SessionCreated, hide)
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -140,8 +141,8 @@ class RealtimeDialer:
         if session is not None:
             with stage("updated"):
                 await connection.send(wire.session_update(session, _CONFIG_EVENT_ID), text=True)
-                await _expect(connection, wire.SessionUpdatedEvent)
-        return RealtimeConnection(connection, created.session.id, _life(created.session.expires_at))
+                await _expect(connection, wire.SessionUpdatedEvent, hide)
+        return RealtimeConnection(connection, created.session.id, _life(created.session.expires_at), hide)
 
 
 def _life(expires_at: float | None) -> float | None:
@@ -151,7 +152,7 @@ def _life(expires_at: float | None) -> float | None:
     return left if left is not None and left > 0 else None
 
 
-async def _expect(connection: ClientConnection, wanted: type[Any]) -> Any:
+async def _expect(connection: ClientConnection, wanted: type[Any], hide: failures.Hide) -> Any:
     """Read until the wanted event; an `error` event that concerns the dial is a refusal, the rest is passed over."""
     while True:
         frame = await connection.recv(decode=False)
@@ -162,7 +163,7 @@ async def _expect(connection: ClientConnection, wanted: type[Any]) -> Any:
         if isinstance(event, wanted):
             return event
         if isinstance(event, wire.ServerError) and failures.refuses(event.error, _CONFIG_EVENT_ID):
-            raise failures.of_error_event(event.error)
+            raise failures.of_error_event(event.error, hide)
 
 
 class _Stages:

@@ -8,7 +8,7 @@ import errno
 import re
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -166,15 +166,17 @@ STAGE_TEXTS: Final[Mapping[str, str]] = {
     "updated": "session.updated",
 }
 
+# Takes the account's key out of what the provider said, before anything of it is cut or quoted.
+Hide = Callable[[str], str]
 _KNOWN_CODE: Final = re.compile(rf"\b(?:{'|'.join(ERROR_REASONS)})\b")
 
 
-def of_dial(error: Exception, now: float) -> DialError:
+def of_dial(error: Exception, now: float, hide: Hide = str) -> DialError:
     """Name what a dial met: an exception of the library or of the system, at `now` on the wall clock."""
     if isinstance(error, InvalidStatus):
-        return _of_response(error.response, now)
+        return _of_response(error.response, now, hide)
     if isinstance(error, ConnectionClosed):
-        end = of_close(error)
+        end = of_close(error, hide)
         wait = end.retry_after_seconds
         return DialError(end.reason, end.message, upstream_code=end.upstream_code, retry_after_seconds=wait)
     if isinstance(error, OSError) and error.errno in OWN_LIMIT_ERRNOS and not isinstance(error, socket.gaierror):
@@ -195,7 +197,7 @@ def of_garbage() -> DialError:
     return DialError(Reason.UPSTREAM_UNREACHABLE, "the provider sent a message that is not JSON")
 
 
-def of_close(closed: ConnectionClosed, *, quoting: bool = True) -> UpstreamClosedError:
+def of_close(closed: ConnectionClosed, hide: Hide = str, *, quoting: bool = True) -> UpstreamClosedError:
     """Name the end of an open line, also one that the library calls normal; `quoting` what the provider said."""
     theirs, ours = closed.rcvd, closed.sent
     # An echo of our close is no word of the provider; a different code is, even if it crossed ours.
@@ -207,16 +209,16 @@ def of_close(closed: ConnectionClosed, *, quoting: bool = True) -> UpstreamClose
     code = _known_code(words)
     failure = _of_code(code) if code else by_number
     wait = by_number.retry_after_seconds if failure.reason in RETRYABLE else None
-    text = f"{failure.text} (close code {number})" + (_quoted(failure.reason, words) if quoting else "")
+    text = f"{failure.text} (close code {number})" + (_quoted(failure.reason, hide(words)) if quoting else "")
     return UpstreamClosedError(failure.reason, text, upstream_code=code or str(number), retry_after_seconds=wait)
 
 
-def of_error_event(error: ErrorObject) -> DialError:
+def of_error_event(error: ErrorObject, hide: Hide = str) -> DialError:
     """Name an `error` event that came while a line was being made ready."""
     code = _code_of(error)
     failure = _of_code(code) if code else REFUSED_CONFIGURATION
-    text = failure.text + _quoted(failure.reason, error.message)
-    return DialError(failure.reason, text, upstream_code=code or shown_code(error.code))
+    text = failure.text + _quoted(failure.reason, hide(error.message))
+    return DialError(failure.reason, text, upstream_code=code or shown_code(hide(error.code or "")))
 
 
 def refuses(error: ErrorObject, own_event_id: str) -> bool:
@@ -227,7 +229,7 @@ def refuses(error: ErrorObject, own_event_id: str) -> bool:
     return error.event_id in (None, "", own_event_id) or _code_of(error) in FATAL_CODES
 
 
-def _of_response(response: Response, now: float) -> DialError:
+def _of_response(response: Response, now: float, hide: Hide) -> DialError:
     status = response.status_code
     failure = HTTP_FAILURES.get(status) or HTTP_CLASSES.get(status // 100, HTTP_OTHER)
     error = refusal.error_in(response.body)
@@ -239,8 +241,8 @@ def _of_response(response: Response, now: float) -> DialError:
     if failure.reason in RETRYABLE:
         # A second header of the name makes `get` of the library raise.
         wait = refusal.retry_after(response.headers.get_all("Retry-After"), now)
-    text = f"{failure.text} (HTTP {status})" + _quoted(failure.reason, error.message)
-    shown = code or shown_code(error.code) or str(status)
+    text = f"{failure.text} (HTTP {status})" + _quoted(failure.reason, hide(error.message))
+    shown = code or shown_code(hide(error.code or "")) or str(status)
     return DialError(failure.reason, text, upstream_code=shown, retry_after_seconds=wait)
 
 
