@@ -153,6 +153,7 @@ async def test_a_refused_key_is_healed_by_the_next_one() -> None:
         assert here.gateway.metric('trunkline_key_refused{account="main"}') == 0
 
 
+@pytest.mark.heavy
 async def test_a_key_that_is_written_in_place_in_two_steps_is_used_when_it_is_whole(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text(OLD, "ascii")
@@ -172,6 +173,7 @@ async def test_a_key_that_is_written_in_place_in_two_steps_is_used_when_it_is_wh
         await eventually(lambda: here.gateway.configuration() == ("ok", ""), "all is well again")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("content", ["two words", "", None], ids=["words", "empty", "removed"])
 async def test_a_key_that_cannot_be_used_changes_nothing_until_a_good_one_comes(content: str | None) -> None:
     async with stand() as here:
@@ -211,6 +213,7 @@ async def test_only_the_lines_of_the_account_whose_key_changed_are_replaced() ->
         assert len(here.provider.came_with(OTHER)) == here.provider.open_with(OTHER) == 2
 
 
+@pytest.mark.heavy
 async def test_a_new_key_that_is_refused_leaves_callers_on_the_old_lines_until_it_is_put_right() -> None:
     async with stand(pools=pools(floor=4, wait_max_ms=1000)) as here:
         await here.until_warm(4)
@@ -222,6 +225,7 @@ async def test_a_new_key_that_is_refused_leaves_callers_on_the_old_lines_until_i
         await here.until_key_is("key-at-last", lines=4)
 
 
+@pytest.mark.heavy
 async def test_a_key_that_comes_back_is_used_again() -> None:
     """A rotation that is rolled back: the lines of the key in between go as well."""
     async with stand() as here:
