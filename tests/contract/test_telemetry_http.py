@@ -4,8 +4,6 @@ import asyncio
 import io
 import json
 import logging
-import random
-import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -24,19 +22,9 @@ from gateway.telemetry.health import Health, LoopLag, Status
 from gateway.telemetry.logs import configure
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.ops_http import ListenError, OpsOptions, OpsServer
+from tests.support.ports import free_port
 
 _PATIENCE = aiohttp.ClientTimeout(total=5)
-
-
-def _free_port() -> int:
-    for port in random.sample(range(20_000, 32_000), 50):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    pytest.fail("no free port between 20000 and 32000")
 
 
 @dataclass
@@ -60,7 +48,7 @@ class Ops:
 
 @asynccontextmanager
 async def _serving(**limits: float) -> AsyncIterator[Ops]:
-    options = OpsOptions(f"127.0.0.1:{_free_port()}", **limits)  # type: ignore[arg-type]
+    options = OpsOptions(f"127.0.0.1:{free_port()}", **limits)  # type: ignore[arg-type]
     metrics, health = Metrics(), Health(time.monotonic())
     async with (
         OpsServer(options, metrics, health),

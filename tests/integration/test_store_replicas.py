@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import random
 import signal
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from gateway.store.embedded import tethered
 from gateway.store.options import RedisOptions
 from gateway.store.redis_store import RedisStore
 from gateway.store.sealing_keys import SealingKeys
+from tests.support.ports import free_port
 
 KEY = SessionKey("acme", "s1")
 
@@ -30,14 +29,6 @@ class Pair:
 
     primary: str
     replica: asyncio.subprocess.Process
-
-
-def free_port() -> int:
-    for port in random.sample(range(20_000, 32_000), 50):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-    pytest.fail("no free port between 20000 and 32000")
 
 
 async def spawn(port: int, folder: Path, *more: str) -> asyncio.subprocess.Process:

@@ -11,6 +11,7 @@ import redis
 from redis.crc import key_slot
 
 from tests.support import redis_access
+from tests.support.ports import free_port
 from tests.support.redis_access import (
     AS_OPERATOR,
     GATEWAY_USER,
@@ -19,7 +20,7 @@ from tests.support.redis_access import (
     gateway_user,
     operator_user,
 )
-from tests.support.redis_process import RedisProcess, all_ended, distinct_ports
+from tests.support.redis_process import RedisProcess, all_ended
 from tests.support.redis_tls import Certificates, listening
 from tests.support.waiting import eventually_sync
 
@@ -157,7 +158,7 @@ def redis_cluster(*options: str, replicas: bool = False, tls: bool = False) -> I
     """Run three nodes, or six; `options` are lines of each one's redis.conf. With `tls` nobody speaks anything else."""
     count = PRIMARIES * (2 if replicas else 1)
     with tempfile.TemporaryDirectory(prefix="tk", dir="/tmp") as name:
-        folder, ports = Path(name), distinct_ports(2 * count)
+        folder, ports = Path(name), [free_port() for _ in range(2 * count)]
         # Not its port + 10000, which lies where outgoing connections do.
         buses = dict(zip(ports[:count], ports[count:], strict=True))
         certificates = Certificates(folder) if tls else None

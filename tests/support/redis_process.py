@@ -19,7 +19,6 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from gateway.store.embedded import TETHER
-from tests.support.ports import free_port
 from tests.support.tools import tool
 from tests.support.waiting import eventually_sync
 
@@ -128,14 +127,6 @@ class RedisProcess:
         with suppress(redis.RedisError, OSError):
             return bool(self.ask("PING"))
         return False
-
-
-def distinct_ports(count: int) -> list[int]:
-    """Return free ports; none is there twice."""
-    ports = set[int]()
-    while len(ports) < count:
-        ports.add(free_port())
-    return list(ports)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any, Final
 import redis
 
 from tests.support import redis_access
+from tests.support.ports import free_port
 from tests.support.redis_access import (
     AS_OPERATOR,
     GATEWAY_USER,
@@ -18,7 +19,7 @@ from tests.support.redis_access import (
     gateway_user,
     operator_user,
 )
-from tests.support.redis_process import RedisProcess, all_ended, distinct_ports
+from tests.support.redis_process import RedisProcess, all_ended
 from tests.support.redis_tls import Certificates, listening
 from tests.support.waiting import eventually_sync
 
@@ -120,7 +121,7 @@ def sentinel_redis(
     """Run them all; `options` are lines of every server's redis.conf. With `tls` nobody speaks anything else."""
     with tempfile.TemporaryDirectory(prefix="tk", dir="/tmp") as name:
         folder = Path(name)
-        first, *others = distinct_ports(1 + replicas + SENTINELS)
+        first, *others = (free_port() for _ in range(1 + replicas + SENTINELS))
         certificates = Certificates(folder) if tls else None
         follow = f"replicaof 127.0.0.1 {first}"
         servers = {first: _server(folder, first, certificates, *options)}

@@ -4,6 +4,8 @@ A script is a generator: it reads the caller's messages from its `Conversation` 
 gateway's. Run as a program it serves one script until it is killed.
 """
 
+import itertools
+import os
 import queue
 import random
 import socket
@@ -12,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import grpc
@@ -200,16 +202,24 @@ def serving(
             server.stop(None).wait(5)
 
 
+def _own_ports() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    mine = range(30_000, 32_000)[worker % 8 :: 8]
+    return itertools.cycle(random.sample(mine, len(mine)))
+
+
+# Below the ephemeral range, some for each xdist worker. A port that was drawn is bound a little
+# later: it comes again only after all the others.
+_ports = _own_ports()
+
+
 def free_port() -> int:
-    """Return a port that could be bound a moment ago, below the ephemeral range."""
-    while True:
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+    """Return a port that could be bound a moment ago."""
+    for port in itertools.islice(_ports, 200):
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("no free port")
 
 
 def main() -> None:
