@@ -262,14 +262,18 @@ class Conversation:
         return (told,)
 
 
+def _item_done(item: wire.Item) -> out.ItemDone:
+    return out.ItemDone(item.id, item.type, item.role, item.text, item.call_id, item.name)
+
+
 # How each typed event is read. A test compares the keys with the wire's union.
 _READERS: Final[dict[type[Any], Callable[[Conversation, Any, float], Sequence[out.SessionEvent]]]] = {
     wire.SessionCreated: lambda _s, _event, _now: (),
     wire.SessionUpdatedEvent: Conversation._updated,  # noqa: SLF001
     wire.ServerError: Conversation._error,  # noqa: SLF001 its own table
-    wire.ItemDoneEvent: lambda _s, event, _now: (
-        out.ItemDone(event.item.id, event.item.type, event.item.role, event.item.text),
-    ),
+    wire.ItemDoneEvent: lambda _s, event, _now: (_item_done(event.item),),
+    wire.ItemDeletedEvent: lambda _s, event, _now: (out.ItemDeleted(event.item_id),),
+    wire.ItemTruncatedEvent: lambda _s, event, _now: (out.ItemTruncated(event.item_id, event.audio_end_ms),),
     wire.TranscriptionDelta: lambda _s, event, _now: (out.UserTranscriptDelta(event.delta or "", event.item_id),),
     wire.TranscriptionCompleted: Conversation._transcribed,  # noqa: SLF001
     wire.TranscriptionFailed: Conversation._not_transcribed,  # noqa: SLF001

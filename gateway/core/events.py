@@ -311,6 +311,21 @@ class ItemDone(Struct, frozen=True):
     type: str
     role: str
     text: str
+    call_id: str = ""
+    name: str = ""
+
+
+class ItemDeleted(Struct, frozen=True):
+    """An item is no part of the conversation any more."""
+
+    item_id: str
+
+
+class ItemTruncated(Struct, frozen=True):
+    """An answer ends where its user stopped listening; what follows is no part of the conversation."""
+
+    item_id: str
+    audio_end_ms: int
 
 
 class ToolCall(Struct, frozen=True):
@@ -397,6 +412,8 @@ ControlEvent = (
     | UserTranscript
     | InputCommitted
     | ItemDone
+    | ItemDeleted
+    | ItemTruncated
     | ToolCall
     | ResponseDone
     | Interrupted

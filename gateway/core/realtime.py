@@ -51,11 +51,12 @@ class Item(Struct, frozen=True):
     call_id: str = ""
     name: str = ""
     arguments: str = ""
+    output: str = ""
 
     @property
     def text(self) -> str:
-        """Its words or transcript, as far as they are known."""
-        return "".join(part.text or part.transcript or "" for part in self.content)
+        """Its words or transcript, as far as they are known; of a function's result, what it returned."""
+        return self.output or "".join(part.text or part.transcript or "" for part in self.content)
 
 
 class _Cached(Struct, frozen=True):
@@ -126,6 +127,19 @@ class ItemDoneEvent(_Event, tag="conversation.item.done", frozen=True, gc=False)
     """An item is complete."""
 
     item: Item
+
+
+class ItemDeletedEvent(_Event, tag="conversation.item.deleted", frozen=True, gc=False):
+    """An item is no part of the conversation any more."""
+
+    item_id: str
+
+
+class ItemTruncatedEvent(_Event, tag="conversation.item.truncated", frozen=True, gc=False):
+    """An answer ends where its user stopped listening."""
+
+    item_id: str
+    audio_end_ms: int
 
 
 class TranscriptionDelta(_Event, tag="conversation.item.input_audio_transcription.delta", frozen=True, gc=False):
@@ -239,6 +253,8 @@ ServerEvent = (
     | SessionUpdatedEvent
     | ServerError
     | ItemDoneEvent
+    | ItemDeletedEvent
+    | ItemTruncatedEvent
     | TranscriptionDelta
     | TranscriptionCompleted
     | TranscriptionFailed

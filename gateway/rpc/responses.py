@@ -201,6 +201,8 @@ _FORMS: Final[dict[type[Any], Callable[[Any], _Fields]]] = {
     out.SpeechStopped: _plain("speech_stopped", event.SpeechStopped),
     out.InputCommitted: _plain("input_committed", event.InputCommitted),
     out.ItemDone: _plain("item_done", event.ItemDone),
+    out.ItemDeleted: _plain("item_deleted", event.ItemDeleted),
+    out.ItemTruncated: _plain("item_truncated", event.ItemTruncated),
     out.ToolCall: _plain("tool_call", event.ToolCall),
     out.ResponseCreated: _plain("response_created", event.ResponseCreated),
     out.ResponseDone: _response_done,

@@ -61,12 +61,15 @@ def _unknown() -> CallerError:
 def _from_log(entries: Iterable[LogEntry], session_id: str, caller: str) -> session.GetSessionResponse | None:
     """Read the log; None = there is none, or it is another caller's."""
     answer = session.GetSessionResponse(session_id=session_id)
+    items: dict[str, session.StoredItem] = {}
     found: dict[str | None, list[Any]] = {}
     for entry in entries:
         message = session.ConverseResponse.FromString(entry.payload)
         answer.seq, kind = entry.seq, message.WhichOneof("message")
         if kind == "item_done":
-            answer.items.append(_item(message.item_done, entry.seq))
+            items[message.item_done.item_id] = _item(message.item_done, entry.seq)
+        elif kind == "item_deleted":
+            items.pop(message.item_deleted.item_id, None)
         elif kind is not None:
             found.setdefault(kind, []).append(getattr(message, kind))
     opened = found.get("opened", [])
@@ -78,21 +81,11 @@ def _from_log(entries: Iterable[LogEntry], session_id: str, caller: str) -> sess
     for closed in found.get("closed", []):
         answer.state = types.SESSION_STATE_CLOSED
         answer.usage.CopyFrom(closed.usage)
-    _complete(answer, found.get("user_transcript", []), found.get("tool_call", []))
-    return answer
-
-
-def _complete(
-    answer: session.GetSessionResponse, said: Iterable[event.UserTranscript], calls: Iterable[event.ToolCall]
-) -> None:
-    """Give items what comes apart from them: a spoken turn its words, a function call its name."""
-    items = {item.item_id: item for item in answer.items}
-    for transcript in said:
+    for transcript in found.get("user_transcript", []):  # a spoken turn's words come apart from it
         if (item := items.get(transcript.item_id)) is not None:
             item.text = item.text or transcript.text
-    for call in calls:
-        if (item := items.get(call.item_id)) is not None:
-            item.call_id, item.name = call.call_id, call.name
+    answer.items.extend(items.values())
+    return answer
 
 
 def _begin(answer: session.GetSessionResponse, opened: session.Opened) -> None:
@@ -110,5 +103,7 @@ def _item(done: event.ItemDone, seq: int) -> session.StoredItem:
         type=done.type,
         role=control.Role.Value(role) if role in control.Role.keys() else control.ROLE_UNSPECIFIED,  # noqa: SIM118 no mapping
         text=done.text,
+        call_id=done.call_id,
+        name=done.name,
         seq=seq,
     )

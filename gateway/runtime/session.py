@@ -14,12 +14,13 @@ import structlog
 
 from gateway.core import events as out
 from gateway.core.conversation import Conversation
-from gateway.core.errors import CallerError, GatewayError, Reason, StoreError, UpstreamError
+from gateway.core.errors import CallerError, GatewayError, Reason, StoreError
 from gateway.core.ids import SessionId
 from gateway.core.principal import Principal
 from gateway.core.session import TABLE, SessionEvent, SessionState
 from gateway.core.transitions import step
 from gateway.core.turns import TurnTaking, detection_of
+from gateway.runtime.farewell import last_event, take_leave
 from gateway.runtime.greeting import guarded, is_guarded, lift_guard, send_first
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.lease import Holder, LeasedLine, Wish
@@ -241,51 +242,11 @@ class LiveSession:
             await asyncio.sleep(RENEW_SECONDS)
 
     async def _farewell(self, ending: Ending, lanes: Lanes, outbox: Outbox) -> bool:
-        """Take leave: tell the caller why, where there still is one; return whether it has gone out."""
+        """Tell why it ends; return whether the caller was told."""
         for event in ending.steps():
             self._step(event)
-        if ending.caller_gone:
-            return False
-        if ending.reason in (out.ClosedReason.BYE_NOW, out.ClosedReason.SLOW_CALLER):
-            outbox.flush_audio()
-        error = None
-        if ending.error is not None:
-            code = ending.error.upstream_code if isinstance(ending.error, UpstreamError) else ""
-            error = out.ErrorEvent(ending.error.reason, ending.error.message, upstream_code=code)
-        duration_ms = round((self._now() - self.started_at) * 1000)
-        try:
-            usage = self.conversation.tally.usage
-            lanes.control(out.Closed(ending.reason, usage, duration_ms, error, ending.detail))
-        except CallerError as full:  # so much waits that not even this finds room
-            _log.warning("closed_not_told", session_id=self.id, reason=full.reason)
-            return False
-        patient = ending.reason is out.ClosedReason.BYE
-        words = asyncio.ensure_future(self._last_words(lanes, outbox, patient=patient))
-        left = asyncio.ensure_future(self._left.wait())
-        try:
-            await asyncio.wait({words, left}, return_when=asyncio.FIRST_COMPLETED)
-            return words.done() and words.result()
-        finally:
-            for task in (words, left):
-                task.cancel()
-
-    async def _last_words(self, lanes: Lanes, outbox: Outbox, *, patient: bool) -> bool:
-        """Let what is left go out. After a `bye` the caller gets all of it, for as long as it reads on."""
-        options = self._parts.options
-        step_seconds = options.send_max_seconds if patient else options.farewell_seconds
-        ends_at = self._now() + (options.delivery_max_seconds if patient else options.farewell_seconds)
-        before = -1
-        while outbox.sent_events != before and self._now() < ends_at:
-            before = outbox.sent_events
-            try:
-                async with asyncio.timeout_at(min(ends_at, self._now() + step_seconds)):
-                    await lanes.settled()
-                    await outbox.emptied()
-                    return True
-            except TimeoutError:
-                continue
-        _log.warning("last_words_not_read", session_id=self.id)
-        return False
+        closed = last_event(ending, self.conversation.tally.usage, self._now() - self.started_at)
+        return await take_leave(closed, lanes, outbox, self._left, self._parts.options, self.id)
 
     # Words and numbers.
 

@@ -128,8 +128,15 @@ TRANSCRIPTION = "conversation.item.input_audio_transcription."
 TOLD: Mapping[str, Callable[[Json], object]] = {
     "session.updated": lambda m: out.SessionUpdated(json.dumps(m["session"], separators=(",", ":"))),
     "conversation.item.done": lambda m: out.ItemDone(
-        m["item"]["id"], m["item"]["type"], m["item"].get("role", ""), text_of(m["item"])
+        m["item"]["id"],
+        m["item"]["type"],
+        m["item"].get("role", ""),
+        m["item"].get("output") or text_of(m["item"]),
+        m["item"].get("call_id", ""),
+        m["item"].get("name", ""),
     ),
+    "conversation.item.deleted": lambda m: out.ItemDeleted(m["item_id"]),
+    "conversation.item.truncated": lambda m: out.ItemTruncated(m["item_id"], m["audio_end_ms"]),
     f"{TRANSCRIPTION}delta": lambda m: out.UserTranscriptDelta(m["delta"], m["item_id"]),
     f"{TRANSCRIPTION}completed": lambda m: out.UserTranscript(m["transcript"], m["item_id"]),
     f"{TRANSCRIPTION}failed": lambda m: out.UserTranscript("", m["item_id"], m["error"]["code"]),

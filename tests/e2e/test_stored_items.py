@@ -1,5 +1,6 @@
 """What is kept of a conversation: spoken words, function calls, and what was given before it."""
 
+import json
 from typing import Final
 
 from trunkline.v1 import control_pb2 as control
@@ -59,3 +60,31 @@ async def test_history_that_was_given_at_the_opening_is_shown_first() -> None:
         answer = await text_turn(caller, "Go on")
         found = await here.get(name)
         assert [each.text for each in found.items] == ["My name is Ada.", "Hello, Ada.", "Go on", answer]
+
+
+async def test_the_result_of_a_function_call_is_shown_with_its_call() -> None:
+    async with keeping() as here:
+        caller = here.caller()
+        name = (await caller.open(overrides=WITH_TOOL)).session_id
+        await caller.say("What is the weather in London?")
+        await caller.answer_please()
+        called = await caller.until("tool_call")
+        await caller.until("response_done")
+        await caller.ask(tool_result=control.ToolResult(call_id=called.call_id, output="Foggy", create_response=True))
+        await caller.until("response_done")
+        found = await here.get(name)
+        assert found.items[2].call_id == called.call_id
+
+
+async def test_an_item_that_its_caller_has_deleted_is_shown_no_more() -> None:
+    async with keeping() as here:
+        caller = here.caller()
+        name = (await caller.open(overrides=TEXT)).session_id
+        await caller.say("My card number is 4111", item_id="item_secret")
+        answer = await text_turn(caller, "Thank you")
+        delete = json.dumps({"type": "conversation.item.delete", "item_id": "item_secret"})
+        await caller.ask(raw=control.RawEvent(json=delete))
+        await text_turn(caller, "Goodbye")
+        found = await here.get(name)
+        assert "4111" not in " ".join(each.text for each in found.items)
+        assert answer in [each.text for each in found.items]

@@ -52,6 +52,19 @@ async def test_an_ended_session_is_shown_for_as_long_as_it_is_kept() -> None:
         assert all(0 < each <= KEPT_SECONDS for each in lives)
 
 
+async def test_a_session_whose_caller_hung_up_is_shown_as_ended() -> None:
+    async with keeping() as here:
+        caller = here.caller()
+        name = (await caller.open(overrides=TEXT)).session_id
+        await text_turn(caller, "What is the weather in London?")
+        used = (await here.get(name)).usage
+        caller.cancel()
+        async with asyncio.timeout(10):
+            while (found := await here.get(name)).state != types.SESSION_STATE_CLOSED:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert found.usage == used
+
+
 @pytest.mark.parametrize("how", ["half close", "bye now", "killed", "expired"])
 async def test_a_session_is_shown_as_ended_however_it_ended(how: str) -> None:
     async with keeping() as here:

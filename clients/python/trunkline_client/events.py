@@ -7,7 +7,9 @@ from trunkline.v1.event_pb2 import (
     GoAway,
     InputCommitted,
     Interrupted,
+    ItemDeleted,
     ItemDone,
+    ItemTruncated,
     OutputAudio,
     Queued,
     RateLimits,
@@ -36,6 +38,8 @@ Event = (
     | SpeechStopped
     | InputCommitted
     | ItemDone
+    | ItemDeleted
+    | ItemTruncated
     | ToolCall
     | ResponseCreated
     | ResponseDone
@@ -59,7 +63,9 @@ __all__ = [
     "GoAway",
     "InputCommitted",
     "Interrupted",
+    "ItemDeleted",
     "ItemDone",
+    "ItemTruncated",
     "Opened",
     "OutputAudio",
     "Queued",

@@ -395,6 +395,8 @@ class ItemDone(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """The item."""
     type: _builtins.str
@@ -402,7 +404,11 @@ class ItemDone(_message.Message):
     role: _builtins.str
     """`user`, `assistant`, `system`; empty for items without one."""
     text: _builtins.str
-    """Its words or transcript, as far as they are known by now."""
+    """Its words or transcript, as far as they are known by now; of a function's result, what the function returned."""
+    call_id: _builtins.str
+    """A function call's id, of a call or a result."""
+    name: _builtins.str
+    """A function call's name."""
     def __init__(
         self,
         *,
@@ -410,14 +416,64 @@ class ItemDone(_message.Message):
         type: _builtins.str = ...,
         role: _builtins.str = ...,
         text: _builtins.str = ...,
+        call_id: _builtins.str = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "role", b"role", "text", b"text", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "item_id", b"item_id", "name", b"name", "role", b"role", "text", b"text", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ItemDone: _TypeAlias = ItemDone  # noqa: Y015
+
+@_typing.final
+class ItemDeleted(_message.Message):
+    """ItemDeleted says that an item is no part of the conversation any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item."""
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ItemDeleted: _TypeAlias = ItemDeleted  # noqa: Y015
+
+@_typing.final
+class ItemTruncated(_message.Message):
+    """ItemTruncated says that an answer was cut after the fact: the conversation goes on as if no more had been said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    AUDIO_END_MS_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item."""
+    audio_end_ms: _builtins.int
+    """Where it ends now, in milliseconds of its audio."""
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        audio_end_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_end_ms", b"audio_end_ms", "item_id", b"item_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ItemTruncated: _TypeAlias = ItemTruncated  # noqa: Y015
 
 @_typing.final
 class ToolCall(_message.Message):

@@ -188,6 +188,8 @@ class ConverseResponse(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     CLOSED_FIELD_NUMBER: _builtins.int
     RAW_FIELD_NUMBER: _builtins.int
+    ITEM_DELETED_FIELD_NUMBER: _builtins.int
+    ITEM_TRUNCATED_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
@@ -304,6 +306,14 @@ class ConverseResponse(_message.Message):
         """An event of the provider without a typed form."""
 
     @_builtins.property
+    def item_deleted(self) -> _event_pb2.ItemDeleted:
+        """An item was deleted."""
+
+    @_builtins.property
+    def item_truncated(self) -> _event_pb2.ItemTruncated:
+        """An answer was cut after the fact."""
+
+    @_builtins.property
     def ack(self) -> _types_pb2.GatewayAck:
         """What has taken effect."""
 
@@ -335,19 +345,21 @@ class ConverseResponse(_message.Message):
         error: _errors_pb2.Error | None = ...,
         closed: _event_pb2.Closed | None = ...,
         raw: _event_pb2.RawServerEvent | None = ...,
+        item_deleted: _event_pb2.ItemDeleted | None = ...,
+        item_truncated: _event_pb2.ItemTruncated | None = ...,
         seq: _builtins.int = ...,
         after_seq: _builtins.int = ...,
         epoch: _builtins.int = ...,
         durable: _builtins.bool | None = ...,
         ack: _types_pb2.GatewayAck | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_durable", b"_durable", "ack", b"ack", "audio", b"audio", "closed", b"closed", "config_rejected", b"config_rejected", "durable", b"durable", "error", b"error", "go_away", b"go_away", "input_committed", b"input_committed", "interrupted", b"interrupted", "item_done", b"item_done", "message", b"message", "opened", b"opened", "prepared", b"prepared", "queued", b"queued", "rate_limits", b"rate_limits", "raw", b"raw", "response_created", b"response_created", "response_done", b"response_done", "resumed", b"resumed", "session_updated", b"session_updated", "speech_started", b"speech_started", "speech_stopped", b"speech_stopped", "state_changed", b"state_changed", "text_delta", b"text_delta", "token", b"token", "tool_call", b"tool_call", "transcript_delta", b"transcript_delta", "user_transcript", b"user_transcript"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_durable", b"_durable", "ack", b"ack", "audio", b"audio", "closed", b"closed", "config_rejected", b"config_rejected", "durable", b"durable", "error", b"error", "go_away", b"go_away", "input_committed", b"input_committed", "interrupted", b"interrupted", "item_deleted", b"item_deleted", "item_done", b"item_done", "item_truncated", b"item_truncated", "message", b"message", "opened", b"opened", "prepared", b"prepared", "queued", b"queued", "rate_limits", b"rate_limits", "raw", b"raw", "response_created", b"response_created", "response_done", b"response_done", "resumed", b"resumed", "session_updated", b"session_updated", "speech_started", b"speech_started", "speech_stopped", b"speech_stopped", "state_changed", b"state_changed", "text_delta", b"text_delta", "token", b"token", "tool_call", b"tool_call", "transcript_delta", b"transcript_delta", "user_transcript", b"user_transcript"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_durable", b"_durable", "ack", b"ack", "after_seq", b"after_seq", "audio", b"audio", "closed", b"closed", "config_rejected", b"config_rejected", "durable", b"durable", "epoch", b"epoch", "error", b"error", "go_away", b"go_away", "input_committed", b"input_committed", "interrupted", b"interrupted", "item_done", b"item_done", "message", b"message", "opened", b"opened", "prepared", b"prepared", "queued", b"queued", "rate_limits", b"rate_limits", "raw", b"raw", "response_created", b"response_created", "response_done", b"response_done", "resumed", b"resumed", "seq", b"seq", "session_updated", b"session_updated", "speech_started", b"speech_started", "speech_stopped", b"speech_stopped", "state_changed", b"state_changed", "text_delta", b"text_delta", "token", b"token", "tool_call", b"tool_call", "transcript_delta", b"transcript_delta", "user_transcript", b"user_transcript"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_durable", b"_durable", "ack", b"ack", "after_seq", b"after_seq", "audio", b"audio", "closed", b"closed", "config_rejected", b"config_rejected", "durable", b"durable", "epoch", b"epoch", "error", b"error", "go_away", b"go_away", "input_committed", b"input_committed", "interrupted", b"interrupted", "item_deleted", b"item_deleted", "item_done", b"item_done", "item_truncated", b"item_truncated", "message", b"message", "opened", b"opened", "prepared", b"prepared", "queued", b"queued", "rate_limits", b"rate_limits", "raw", b"raw", "response_created", b"response_created", "response_done", b"response_done", "resumed", b"resumed", "seq", b"seq", "session_updated", b"session_updated", "speech_started", b"speech_started", "speech_stopped", b"speech_stopped", "state_changed", b"state_changed", "text_delta", b"text_delta", "token", b"token", "tool_call", b"tool_call", "transcript_delta", b"transcript_delta", "user_transcript", b"user_transcript"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__durable: _TypeAlias = _typing.Literal["durable"]  # noqa: Y015
     _WhichOneofArgType__durable: _TypeAlias = _typing.Literal["_durable", b"_durable"]  # noqa: Y015
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["opened", "resumed", "prepared", "queued", "audio", "text_delta", "transcript_delta", "user_transcript", "speech_started", "speech_stopped", "input_committed", "item_done", "tool_call", "response_created", "response_done", "interrupted", "rate_limits", "session_updated", "config_rejected", "state_changed", "go_away", "token", "error", "closed", "raw"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["opened", "resumed", "prepared", "queued", "audio", "text_delta", "transcript_delta", "user_transcript", "speech_started", "speech_stopped", "input_committed", "item_done", "tool_call", "response_created", "response_done", "interrupted", "rate_limits", "session_updated", "config_rejected", "state_changed", "go_away", "token", "error", "closed", "raw", "item_deleted", "item_truncated"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__durable) -> _WhichOneofReturnType__durable | None: ...

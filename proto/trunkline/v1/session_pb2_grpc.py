@@ -109,6 +109,8 @@ class SessionServiceStub:
     response_created   gateway  live     N      after_seq  -       -
     input_committed    gateway  control  L      seq        yes     yes
     item_done          gateway  control  L      seq        yes     yes
+    item_deleted       gateway  control  L      seq        yes     yes
+    item_truncated     gateway  control  L      seq        yes     yes
     tool_call          gateway  control  L      seq        yes     yes, never made twice
     response_done      gateway  control  L      seq        yes     yes
     interrupted        gateway  control  L      seq        yes     yes
@@ -224,6 +226,8 @@ class SessionServiceServicer:
     response_created   gateway  live     N      after_seq  -       -
     input_committed    gateway  control  L      seq        yes     yes
     item_done          gateway  control  L      seq        yes     yes
+    item_deleted       gateway  control  L      seq        yes     yes
+    item_truncated     gateway  control  L      seq        yes     yes
     tool_call          gateway  control  L      seq        yes     yes, never made twice
     response_done      gateway  control  L      seq        yes     yes
     interrupted        gateway  control  L      seq        yes     yes
@@ -359,6 +363,8 @@ class SessionService:
     response_created   gateway  live     N      after_seq  -       -
     input_committed    gateway  control  L      seq        yes     yes
     item_done          gateway  control  L      seq        yes     yes
+    item_deleted       gateway  control  L      seq        yes     yes
+    item_truncated     gateway  control  L      seq        yes     yes
     tool_call          gateway  control  L      seq        yes     yes, never made twice
     response_done      gateway  control  L      seq        yes     yes
     interrupted        gateway  control  L      seq        yes     yes

@@ -110,6 +110,8 @@ class SessionServiceStub:
       response_created   gateway  live     N      after_seq  -       -
       input_committed    gateway  control  L      seq        yes     yes
       item_done          gateway  control  L      seq        yes     yes
+      item_deleted       gateway  control  L      seq        yes     yes
+      item_truncated     gateway  control  L      seq        yes     yes
       tool_call          gateway  control  L      seq        yes     yes, never made twice
       response_done      gateway  control  L      seq        yes     yes
       interrupted        gateway  control  L      seq        yes     yes
@@ -221,6 +223,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
       response_created   gateway  live     N      after_seq  -       -
       input_committed    gateway  control  L      seq        yes     yes
       item_done          gateway  control  L      seq        yes     yes
+      item_deleted       gateway  control  L      seq        yes     yes
+      item_truncated     gateway  control  L      seq        yes     yes
       tool_call          gateway  control  L      seq        yes     yes, never made twice
       response_done      gateway  control  L      seq        yes     yes
       interrupted        gateway  control  L      seq        yes     yes
@@ -328,6 +332,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
       response_created   gateway  live     N      after_seq  -       -
       input_committed    gateway  control  L      seq        yes     yes
       item_done          gateway  control  L      seq        yes     yes
+      item_deleted       gateway  control  L      seq        yes     yes
+      item_truncated     gateway  control  L      seq        yes     yes
       tool_call          gateway  control  L      seq        yes     yes, never made twice
       response_done      gateway  control  L      seq        yes     yes
       interrupted        gateway  control  L      seq        yes     yes

@@ -176,6 +176,8 @@ EVERY: dict[str, dict[str, Any]] = {
     "session.updated": {"session": {"type": "realtime"}},
     "error": {"error": {"message": "no"}},
     "conversation.item.done": {"item": {"id": "i"}},
+    "conversation.item.deleted": {"item_id": "i"},
+    "conversation.item.truncated": {"item_id": "i", "audio_end_ms": 1},
     f"{TRANSCRIPTION}.delta": {"item_id": "u", "delta": "a"},
     f"{TRANSCRIPTION}.completed": {"item_id": "u", "transcript": "a"},
     f"{TRANSCRIPTION}.failed": {"item_id": "u", "error": {"code": "c"}},

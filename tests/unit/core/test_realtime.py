@@ -23,6 +23,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "session.updated": {"session": {"id": "sess_1"}},
     "error": {"error": {"message": "no"}},
     "conversation.item.done": {"item": {"id": "item_1", "type": "message", "role": "user"}},
+    "conversation.item.deleted": {"item_id": "item_1"},
+    "conversation.item.truncated": {"item_id": "item_1", "audio_end_ms": 3},
     "conversation.item.input_audio_transcription.delta": {"item_id": "item_1", "delta": "a"},
     "conversation.item.input_audio_transcription.completed": {"item_id": "item_1", "transcript": "a"},
     "conversation.item.input_audio_transcription.failed": {"item_id": "item_1", "error": {"code": "c"}},
