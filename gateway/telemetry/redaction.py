@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 REDACTED: Final = "[redacted]"
@@ -101,6 +102,12 @@ def trace(value: object) -> Plain:
 def _one_word(value: object) -> str | int | float | bool | None:
     if not isinstance(value, str):
         return _scalar(value)
+    return _shown_word(value)
+
+
+# Nearly all words are a few names of ours, again and again; to look through one costs as much as to write the line.
+@lru_cache(maxsize=1024)
+def _shown_word(value: str) -> str:
     return redact(value, WORD_MAX) if _WORD.fullmatch(value) else REDACTED
 
 
