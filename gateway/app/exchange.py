@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -55,9 +55,8 @@ class Exchange:
         self._served: dict[LineClass, dict[str, Served]] = {}
         # How often each account's key has changed.
         self._keys: dict[str, int] = {}
-        # Pools that do not have callers yet.
+        # Pools that take their callers over as soon as they have a line.
         self._fresh: dict[str, WarmPool] = {}
-        self._handing_over: asyncio.Task[None] | None = None
         self._tasks = TaskScope("exchange")
 
     # Life.
@@ -91,54 +90,56 @@ class Exchange:
         Lines are replaced one by one. A template whose lines are of another class now gets a new pool, which takes
         its callers over as soon as it has a line.
         """
-        if self._handing_over is not None:  # the next change does not wait for the last one's lines
-            self._handing_over.cancel()
-            self._hand_over()
         keys = list(new_keys)
         for account in keys:
             self._keys[account] = self._keys.get(account, 0) + 1
         before, wanted = self._served, by_class(settings, templates)
-        self._served, serving, fresh = wanted, dict(self.pools), dict[str, WarmPool]()
+        self._served, latest, fresh = wanted, {**self.pools, **self._fresh}, dict[str, WarmPool]()
         for line_class in wanted.keys() & before.keys():
-            self._follow(line_class, before[line_class], wanted[line_class])
+            self._follow(line_class, before[line_class], wanted[line_class], latest)
             fresh |= self._added(line_class, before[line_class], wanted[line_class])
             for key in before[line_class].keys() - wanted[line_class].keys():
-                self._leave(_Leaving(self._groups[line_class], [serving[key]], is_whole=False))
+                self._leave(_Leaving(self._groups[line_class], [latest[key]], is_whole=False))
         for account in keys:
             self._forgive(account)
         for line_class in before.keys() - wanted.keys():
-            pools = [serving[key] for key in before[line_class]]
+            pools = [latest[key] for key in before[line_class]]
             self._leave(_Leaving(self._groups.pop(line_class), pools, is_whole=True))
         for line_class in wanted.keys() - before.keys():
             fresh |= self._made(line_class, wanted[line_class])
             self._groups[line_class].start()
-        self._fresh = fresh
-        if fresh:  # until they have lines the pools that leave serve on
-            self._handing_over = self._tasks.spawn(self._when_ready(list(fresh.values())), "handing over")
-        else:
-            self._hand_over()
+        self._forget({key for served in wanted.values() for key in served})
+        self._fresh |= fresh
+        for key, pool in fresh.items():
+            self._tasks.spawn(self._take_over(key, pool), "taking over")
 
-    async def _when_ready(self, fresh: list[WarmPool]) -> None:
-        await _have_lines(fresh)
-        self._hand_over()
+    def _forget(self, known: Collection[str]) -> None:
+        """Let nobody come to what is not served any more."""
+        for pools in (self.pools, self._fresh):
+            for key in pools.keys() - known:
+                del pools[key]
 
-    def _hand_over(self) -> None:
-        """Send callers to the pools that are in force."""
-        self._handing_over = None
-        self.pools.update(self._fresh)
-        self._fresh = {}
-        known = {key for served in self._served.values() for key in served}
-        for key in self.pools.keys() - known:
-            del self.pools[key]
+    async def _take_over(self, key: str, pool: WarmPool) -> None:
+        """Send callers to a new pool once it has a line, unless a newer one is to have them."""
+        if not await _has_line(pool):
+            _log.warning("new_pool_without_lines", pool=pool.name)
+        if self._fresh.get(key) is pool:
+            self.pools[key] = self._fresh.pop(key)
 
-    def _follow(self, line_class: LineClass, before: Mapping[str, Served], served: Mapping[str, Served]) -> None:
+    def _follow(
+        self,
+        line_class: LineClass,
+        before: Mapping[str, Served],
+        served: Mapping[str, Served],
+        latest: Mapping[str, WarmPool],
+    ) -> None:
         """Let a class make the lines of its templates as they are now."""
         group = self._groups[line_class]
         for key in served.keys() & before.keys():
             (template, _, bounds), (old, _, old_bounds) = served[key], before[key]
-            self.pools[key].template = group.templates[template.name] = template
+            latest[key].template = group.templates[template.name] = template
             if bounds != old_bounds:  # else what an operator has set meanwhile stays
-                self.pools[key].set_limits(parts.pool_limits(bounds))
+                latest[key].set_limits(parts.pool_limits(bounds))
             # What the new one does not name would stay as the old one had it.
             at_once = old.version != template.version and not names_all(template.session, old.session)
             group.perform(group.core.retire(template.name, self._version(template), group.now(), at_once=at_once))
@@ -179,8 +180,7 @@ class Exchange:
         """Let who waits be served, whose phone rings come, and who talks finish; then close."""
         group, pools = leaving.group, leaving.pools
         # Callers are sent here until the new pools have lines.
-        await asyncio.sleep(READY_SECONDS + LEAVING_SECONDS)
-        if not await self._while(leaving, lambda: False):
+        if not await self._while(leaving, lambda: any(pool in self.pools.values() for pool in pools)):
             return
         for pool in pools:
             pool.pause()
@@ -253,7 +253,7 @@ class Exchange:
 
     def stats(self) -> dict[str, PoolStats]:
         """Take a snapshot of every pool; those of one template are added up."""
-        pools = [*self.pools.values(), *self.leaving()]
+        pools = [*self.pools.values(), *self._fresh.values(), *self.leaving()]
         found = [(pool.name, pool.stats()) for pool in pools]
         found += [(group.bare_name, group.stats(BARE)) for group in self._everyone() if group.core.has_bare]
         return {name: together([each for key, each in found if key == name]) for name, _ in found}
@@ -274,17 +274,15 @@ class Exchange:
                 group.tick()
 
 
-async def _have_lines(pools: Iterable[WarmPool]) -> None:
-    """Return when each pool has a line, or wants none, or has not got one in time."""
+async def _has_line(pool: WarmPool) -> bool:
+    """Return when a pool has a line, or wants none; False = it has not got one in time."""
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + READY_SECONDS
-    waiting = list(pools)
-    while loop.time() < ends_at:
-        waiting = [pool for pool in waiting if (stats := pool.stats()).floor and not stats.ready and not stats.leased]
-        if not waiting:
-            return
+    while (stats := pool.stats()).floor and not stats.ready and not stats.leased:
+        if loop.time() >= ends_at:
+            return False
         await asyncio.sleep(LEAVING_SECONDS / 5)
-    _log.warning("new_pools_without_lines", pools=[pool.name for pool in waiting])
+    return True
 
 
 def _lease_ids() -> Iterator[LeaseId]:

@@ -57,12 +57,16 @@ class Board:
         await turns(8)
 
     async def change(self, *, keys: Iterable[str] = (), **sections: Any) -> None:
-        """Follow changed sections, and accounts with a new key."""
+        """Follow changed sections, and accounts with a new key; return when new pools have their callers."""
+        self.change_begins(keys=keys, **sections)
+        while self.exchange._fresh:  # noqa: ASYNC110 virtual time costs nothing
+            await asyncio.sleep(0.05)
+
+    def change_begins(self, *, keys: Iterable[str] = (), **sections: Any) -> None:
+        """Begin to follow them."""
         self.sections.update(sections)
         settings = self.settings
         self.exchange.change(settings, parts.templates(settings), list(keys))
-        while self.exchange._handing_over is not None:  # noqa: ASYNC110 virtual time costs nothing
-            await asyncio.sleep(0.05)
 
     def pool(self, name: str = "default") -> WarmPool:
         return self.exchange.pools[name]

@@ -246,6 +246,56 @@ async def test_a_template_that_is_put_back_serves_as_before(board: Board) -> Non
     assert (await board.hold("other")).upstream.is_open
 
 
+THIRD = template(model="gpt-realtime")
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"pools": {"default": {**STILL, "ceiling": 9}}},
+        {"templates": {"default": template(model=OTHER["model"], session={"voice": "cedar"})}},
+        {"templates": {"default": THIRD}},
+        {"templates": {"default": template()}},
+        {"templates": {"default": OTHER, "third": THIRD}, "pools": {"default": STILL, "third": STILL}},
+    ],
+    ids=["bounds", "version", "moves on", "moves back", "another is added"],
+)
+async def test_a_second_change_sends_nobody_to_a_pool_without_a_line(second: dict[str, Any], board: Board) -> None:
+    """A file and a secret never arrive together."""
+    await board.start(pools={"default": {**STILL, "floor": 4}})
+    board.dialer.delay_seconds = 3.0
+    board.change_begins(templates={"default": OTHER})
+    await asyncio.sleep(0.5)
+    board.change_begins(**second)
+    wanted = board.settings.templates["default"].model
+    sources, models = [], []
+    for _ in range(40):
+        caller = await board.hold()
+        assert caller.line is not None
+        sources.append(caller.line.source)
+        models.append(board.pool().template.line_class.model)
+        await caller.end()
+        await asyncio.sleep(1.6)
+    assert set(sources) == {LineSource.WARM}
+    assert models[-1] == wanted
+    assert len(board.open_lines()) == sum(each.ready for each in board.exchange.stats().values())
+    assert {name: each.paused for name, each in board.exchange.stats().items()} == dict.fromkeys(
+        board.exchange.pools, False
+    )
+
+
+async def test_a_template_that_is_taken_away_before_it_had_a_line_is_not_found(board: Board) -> None:
+    await board.start()
+    board.dialer.delay_seconds = 3.0
+    both = {"default": template(), "other": OTHER}
+    board.change_begins(templates=both, pools=TWO)
+    await asyncio.sleep(0.5)
+    await board.change(templates={"default": template()}, pools={"default": STILL})
+    await asyncio.sleep(30)
+    assert set(board.exchange.pools) == set(board.exchange.stats()) == {"default"}
+    assert len(board.open_lines()) == 2
+
+
 async def test_lines_of_two_groups_that_leave_are_counted_once(board: Board) -> None:
     await board.start(templates={"default": template(), "other": OTHER}, pools=TWO)
     kept = [await board.hold("default"), await board.hold("other")]
