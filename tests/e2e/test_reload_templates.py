@@ -264,7 +264,10 @@ async def test_a_template_that_gets_no_line_is_told_and_holds_nothing_else_up(tm
         await eventually(lambda: "pool:bad" in here.gateway.ready()["components"], "it is shown", 20)
         shown = here.gateway.ready()["components"]["pool:bad"]
         assert (shown["status"], "UNKNOWN_MODEL" in shown["reason"]) == ("degraded", True)
-        assert (await here.caller().refused(template="bad")).reason == "UNKNOWN_MODEL"
+        async with asyncio.timeout(15):  # nobody is sent there before it has a line, or has had its time for one
+            while (reason := (await here.caller().refused(template="bad")).reason) == "UNKNOWN_TEMPLATE":
+                await asyncio.sleep(0.2)
+        assert reason == "UNKNOWN_MODEL"
         assert (await here.caller().open()).source == types.LINE_SOURCE_WARM
         await here.gateway.follow(templates={"default": both["default"]}, pools={"default": STILL})
         await eventually(lambda: "pool:bad" not in here.gateway.ready()["components"], "it is shown no more", 20)
