@@ -13,6 +13,7 @@ from gateway.core import backoff, breaker, demand, pace, policy, reservation, sh
 from gateway.rpc.requests import CORRELATION_MAX, HISTORY_MAX, METADATA_MAX
 from gateway.rpc.server import ServerOptions
 from gateway.runtime.greeting import GUARD_MS
+from gateway.runtime.lanes import LaneOptions
 from gateway.runtime.pulse import PulseOptions
 from gateway.runtime.session import EXPEL_SECONDS
 from gateway.runtime.session_options import SessionOptions
@@ -34,7 +35,7 @@ def sentences() -> Mapping[str, Iterable[str]]:
     idle, busy = (quiet + pulse.answer_seconds for quiet in (pulse.idle_seconds, pulse.busy_seconds))
     memories = (demand.RUSH_SECONDS, demand.FAST_SECONDS, demand.SLOW_SECONDS)
     stuck = limits.outbox.audio_max_bytes >> 20
-    kept = limits.lanes.backlog_max_bytes >> 20
+    kept = LaneOptions().backlog_max_bytes >> 20
     return {
         "guarantee": (
             f"noticed by pings within {pings} s",

@@ -51,6 +51,7 @@ from gateway.rpc.requests import METADATA_MAX, SAFETY_IDENTIFIER_MAX
 from gateway.rpc.server import ServerOptions
 from gateway.rpc.services import SERVED
 from gateway.runtime.greeting import GUARD_MAX_SECONDS, GUARD_MS
+from gateway.runtime.lanes import LaneOptions
 from gateway.runtime.ports import SlotKind
 from gateway.runtime.pulse import PulseOptions
 from gateway.runtime.relay import SAMPLE_EVERY
@@ -394,7 +395,7 @@ def test_figures_of_the_promise_are_those_of_the_code() -> None:
             f"takes nothing for {limits.send_max_seconds:.0f} s",
             f"under way for {limits.send_max_seconds:.0f} s",
             f"when {limits.outbox.audio_max_bytes >> 20} MiB wait for it",
-            f"Up to {limits.lanes.backlog_max_bytes >> 20} MiB per session",
+            f"Up to {LaneOptions().backlog_max_bytes >> 20} MiB per session",
         ],
         "ARCHITECTURE.md": [
             f"within {limits.first_message_seconds:.0f} s",

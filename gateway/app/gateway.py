@@ -20,7 +20,7 @@ from gateway.rpc.parts import ServiceParts
 from gateway.rpc.responses import encode
 from gateway.rpc.server import GrpcServer, ServerOptions
 from gateway.runtime.directory import Directory
-from gateway.runtime.lanes import LaneOptions
+from gateway.runtime.lanes import LaneOptions, LaneParts
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.reservations import Reservations
 from gateway.runtime.session_options import SessionOptions, SessionParts
@@ -162,14 +162,12 @@ class Gateway:
             session_life_max_seconds=limits.session_life_max_seconds,
             session_idle_max_seconds=limits.session_idle_max_seconds,
             heartbeat_ms=limits.heartbeat_ms,
-            lanes=LaneOptions(hold_ms=self._settings.store.durable_hold_ms),
         )
         return SessionParts(
             pools=exchange.pools,
             reservations=reservations,
-            store=store,
+            lanes=LaneParts(store, encode, LaneOptions(hold_ms=self._settings.store.durable_hold_ms)),
             observer=SessionMetrics(self._metrics),
-            encode=encode,
             owner_address=self._settings.grpc.advertise or "",
             options=options,
         )

@@ -6,8 +6,8 @@ so no audio ever waits for the store.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from zlib import crc32
 
 import structlog
@@ -24,12 +24,15 @@ from gateway.core.events import (
     StateChanged,
 )
 from gateway.core.session import SessionState
+from gateway.runtime.kept import Kept, fitting
 from gateway.runtime.outbox import Outbox
 from gateway.runtime.ports import LogEntry, SessionKey, SessionStore
 
 _log = structlog.get_logger(__name__)
 # The least pause after a refusal.
 REFUSED_SECONDS = 0.1
+# Whatever a server loses, it loses of all sessions: their turns leave the loop to the audio.
+TURNS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,10 @@ class LaneOptions:
     append_max_bytes: int = 1 << 18
     # What is stored is kept in memory up to here, for a server that loses it.
     kept_max_bytes: int = 1 << 18
+    # One append of what was lost: all sessions have some then, and none may hold the loop up.
+    again_max_bytes: int = 1 << 15
+    # How long such an append may wait for its turn.
+    turn_max_seconds: float = 60.0
     # Before what could not be stored is tried again, if no event comes sooner.
     retry_seconds: float = 1.0
 
@@ -56,6 +63,18 @@ class _Held:
     due: float
 
 
+@dataclass(frozen=True, slots=True)
+class LaneParts:
+    """What the lanes of all sessions share."""
+
+    store: SessionStore
+    # The stored form of an event.
+    encode: Callable[[Outgoing], bytes]
+    options: LaneOptions = field(default_factory=LaneOptions)
+    # So many sessions at once store again what a server has lost.
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TURNS))
+
+
 class Lanes:
     """Numbers, stores and sends one session's events. `run` must be running for the control lane to move."""
 
@@ -63,31 +82,29 @@ class Lanes:
         self,
         key: SessionKey,
         epoch: int,
-        store: SessionStore,
         outbox: Outbox,
-        encode: Callable[[Outgoing], bytes],
-        options: LaneOptions,
+        parts: LaneParts,
     ) -> None:
-        """Begin at number 1. `encode` gives the stored form of an event."""
+        """Begin at number 1."""
         self._key = key
         self._epoch = epoch
-        self._store = store
         self._outbox = outbox
-        self._encode = encode
-        self._options = options
+        self._store = parts.store
+        self._encode = parts.encode
+        self._options = parts.options
+        self._turns = parts.turns
         self._seq = 0
         self._held: deque[_Held] = deque()
         self._backlog: list[LogEntry] = []
         # What is stored, newest last.
-        self._kept: deque[LogEntry] = deque()
-        self._kept_bytes = 0
+        self._kept = Kept(self._options.kept_max_bytes)
         # The store has lost what it had: where its log ends; what follows is stored anew.
         self._gap_after: int | None = None
         # The first number that was never stored; what stands before it in the backlog is stored again.
         self._new_from = 1
         # What was refused is not tried again before; sessions are spread, so that they do not come in step.
         self._refused_at = self._retry_at = 0.0
-        self._retry_seconds = options.retry_seconds * (1 + crc32(key.session_id.encode()) % 100 / 100)
+        self._retry_seconds = self._options.retry_seconds * (1 + crc32(key.session_id.encode()) % 100 / 100)
         self._retry: asyncio.TimerHandle | None = None
         # The append under way and the last number in it: the hold bounds events, not the store.
         self._append: tuple[asyncio.Future[int], int] | None = None
@@ -181,15 +198,23 @@ class Lanes:
         return now < self._retry_at and (is_away or now < self._refused_at + REFUSED_SECONDS)
 
     def _begin_append(self) -> tuple[asyncio.Future[int], int]:
-        entries: list[LogEntry] = []
-        size_bytes = 0
-        for entry in self._backlog:
-            size_bytes += len(entry.payload)
-            if entries and size_bytes > self._options.append_max_bytes:
-                break
-            entries.append(entry)
-        work = self._store.append(self._key, self._epoch, entries, anew=self._gap_after is not None)
+        is_again = self._gap_after is not None or self._backlog[0].seq < self._new_from
+        max_bytes = self._options.again_max_bytes if is_again else self._options.append_max_bytes
+        entries = fitting(self._backlog, max_bytes)
+        work = self._again(entries) if is_again else self._store.append(self._key, self._epoch, entries)
         return asyncio.ensure_future(work), entries[-1].seq
+
+    async def _again(self, entries: Sequence[LogEntry]) -> int:
+        """Store something again when it is this session's turn; the first of it begins the log anew."""
+        try:
+            async with asyncio.timeout(self._options.turn_max_seconds):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise StoreError(Reason.STORE_UNAVAILABLE, "others have lost as much, and come first") from None
+        try:
+            return await self._store.append(self._key, self._epoch, entries, anew=self._gap_after is not None)
+        finally:
+            self._turns.release()
 
     def _take_answer(self, storing: asyncio.Future[int], to_seq: int) -> None:
         """Release what an append covered. What could not be stored is tried again."""
@@ -221,7 +246,7 @@ class Lanes:
         gap_after, self._gap_after = self._gap_after, None
         first, self._new_from = self._backlog[0].seq, max(self._new_from, to_seq + 1)
         while self._backlog and self._backlog[0].seq <= to_seq:
-            self._keep(self._backlog.pop(0))
+            self._kept.add(self._backlog.pop(0))
         self._release(self._now(), to_seq, durable=True)
         if self._backlog:
             self._stirred.set()
@@ -230,18 +255,10 @@ class Lanes:
 
     # A store that has lost what it had.
 
-    def _keep(self, entry: LogEntry) -> None:
-        self._kept.append(entry)
-        self._kept_bytes += len(entry.payload)
-        while self._kept_bytes > self._options.kept_max_bytes:
-            self._kept_bytes -= len(self._kept.popleft().payload)
-
     def _begin_anew(self, ends_at: int) -> None:
         """Put what the store has lost, as far as it is kept here, before what is to be stored."""
         self._gap_after = ends_at
-        self._backlog[:0] = [entry for entry in self._kept if entry.seq > ends_at]
-        self._kept = deque(entry for entry in self._kept if entry.seq <= ends_at)
-        self._kept_bytes = sum(len(entry.payload) for entry in self._kept)
+        self._backlog[:0] = self._kept.take_after(ends_at)
 
     def _tell_gap(self, ends_at: int, first: int) -> None:
         """Name what is lost for good, if anything is."""

@@ -153,7 +153,7 @@ class LiveSession:
         session = guarded(opening.session) if is_guarded(opening) else opening.session
         self.conversation = Conversation(TurnTaking.of(session), detection_of(session))
         outbox = Outbox(parts.options.outbox)
-        lanes = Lanes(self._key(), FIRST_EPOCH, parts.store, outbox, parts.encode, parts.options.lanes)
+        lanes = Lanes(self._key(), FIRST_EPOCH, outbox, parts.lanes)
         relay = Relay(template, self.stream, upstream, self.conversation, lanes, outbox, parts.observer)
         self._step(SessionEvent.UPSTREAM_READY)
         lanes.control(opened(self, line, template, parts))
@@ -187,7 +187,7 @@ class LiveSession:
             return  # it belongs to a newer owner
         try:
             async with asyncio.timeout(self._parts.options.farewell_seconds):
-                await self._parts.store.finish(self._key(), FIRST_EPOCH)
+                await self._parts.lanes.store.finish(self._key(), FIRST_EPOCH)
         except (StoreError, TimeoutError) as error:
             _log.warning("record_left_to_expire", session_id=self.id, error=type(error).__name__)
 

@@ -18,7 +18,7 @@ LOOK_SECONDS: Final = 1.0
 
 async def hold_to_limits(session: "LiveSession", relay: Relay, lanes: Lanes, parts: SessionParts) -> None:
     """Look once a second until cancelled. Raises what a stuck side ends the session with."""
-    options, promised = parts.options, parts.store.durability
+    options, promised = parts.options, parts.lanes.store.durability
     life, idle = life_max_seconds(session.request, options), idle_max_seconds(session.request, options)
     loop, told_to_leave = asyncio.get_running_loop(), False
     while True:
@@ -30,7 +30,7 @@ async def hold_to_limits(session: "LiveSession", relay: Relay, lanes: Lanes, par
         elif now - relay.stirred_at >= idle:
             session.end(Ending(out.ClosedReason.IDLE))
         _check_both_sides(relay, options, now)
-        if (durability := parts.store.durability) is not promised:
+        if (durability := parts.lanes.store.durability) is not promised:
             promised = durability
             lanes.promise(durability)
         if session.leaves_by is None:

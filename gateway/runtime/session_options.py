@@ -1,15 +1,15 @@
 """What sessions share and how one ends: values only."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.core.errors import CallerError, GatewayError, Reason, StoreError, UpstreamError
-from gateway.core.events import ClosedReason, Outgoing
+from gateway.core.events import ClosedReason
 from gateway.core.session import SessionEvent
-from gateway.runtime.lanes import LaneOptions
+from gateway.runtime.lanes import LaneParts
 from gateway.runtime.outbox import OutboxOptions
 from gateway.runtime.pool import WarmPool
-from gateway.runtime.ports import SessionObserver, SessionStore
+from gateway.runtime.ports import SessionObserver
 from gateway.runtime.pulse import PulseOptions
 from gateway.runtime.reservations import Reservations
 
@@ -33,7 +33,6 @@ class SessionOptions:
     delivery_max_seconds: float = 120.0
     # How long the last words may take to reach the caller at any other end.
     farewell_seconds: float = 2.0
-    lanes: LaneOptions = field(default_factory=LaneOptions)
     pulse: PulseOptions = field(default_factory=PulseOptions)
 
 
@@ -43,10 +42,8 @@ class SessionParts:
 
     pools: Mapping[str, WarmPool]
     reservations: Reservations
-    store: SessionStore
+    lanes: LaneParts
     observer: SessionObserver
-    # The stored form of an event.
-    encode: Callable[[Outgoing], bytes]
     owner_address: str
     options: SessionOptions
 

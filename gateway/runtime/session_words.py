@@ -36,7 +36,7 @@ def opened(session: "LiveSession", line: LeasedLine, template: Template, parts: 
         session_id=session.id,
         upstream_session_id=session.upstream_session_id,
         owner_address=parts.owner_address,
-        durability=parts.store.durability,
+        durability=parts.lanes.store.durability,
         message_max_bytes=options.message_max_bytes,
         gateway_message_max_bytes=options.gateway_message_max_bytes,
         session_life_max_seconds=life_max_seconds(request, options),

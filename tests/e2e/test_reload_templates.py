@@ -265,7 +265,9 @@ async def test_a_template_that_gets_no_line_is_told_and_holds_nothing_else_up(tm
         shown = here.gateway.ready()["components"]["pool:bad"]
         assert (shown["status"], "UNKNOWN_MODEL" in shown["reason"]) == ("degraded", True)
         async with asyncio.timeout(15):  # nobody is sent there before it has a line, or has had its time for one
-            while (reason := (await here.caller().refused(template="bad")).reason) == "UNKNOWN_TEMPLATE":
+            while (  # noqa: ASYNC110 it is another process
+                reason := (await here.caller().refused(template="bad")).reason
+            ) == "UNKNOWN_TEMPLATE":
                 await asyncio.sleep(0.2)
         assert reason == "UNKNOWN_MODEL"
         assert (await here.caller().open()).source == types.LINE_SOURCE_WARM

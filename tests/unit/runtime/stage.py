@@ -17,6 +17,7 @@ from gateway.core.pool import PoolCore
 from gateway.core.pool_limits import PoolLimits
 from gateway.core.template import LineClass, Template
 from gateway.runtime.directory import Directory
+from gateway.runtime.lanes import LaneParts
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.ports import SlotKind
 from gateway.runtime.reservations import Reservations
@@ -93,9 +94,8 @@ class Stage:
         return SessionParts(
             pools=self.pools,
             reservations=self.reservations,
-            store=self.store,
+            lanes=LaneParts(self.store, encode),
             observer=self.observer,
-            encode=encode,
             owner_address="gateway:50051",
             options=self.options,
         )

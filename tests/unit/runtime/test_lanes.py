@@ -9,7 +9,7 @@ from gateway.core import events as out
 from gateway.core.errors import Reason, StoreError
 from gateway.core.events import Outgoing
 from gateway.core.session import SessionState
-from gateway.runtime.lanes import LaneOptions, Lanes
+from gateway.runtime.lanes import TURNS, LaneOptions, LaneParts, Lanes
 from gateway.runtime.outbox import Outbox, OutboxOptions
 from gateway.runtime.ports import SessionKey
 from tests.support.virtual_time import now, turns
@@ -32,7 +32,7 @@ class Bench:
     def __init__(self, **options: int) -> None:
         self.store = Store()
         self.outbox = Outbox(OutboxOptions())
-        self.lanes = Lanes(KEY, 3, self.store, self.outbox, encode, LaneOptions(**options))
+        self.lanes = Lanes(KEY, 3, self.outbox, LaneParts(self.store, encode, LaneOptions(**options)))
         self.came: list[tuple[float, Outgoing]] = []
         loop = asyncio.get_running_loop()
         self.storing = loop.create_task(self.lanes.run(), name="lanes")
@@ -362,6 +362,27 @@ async def test_what_is_not_kept_any_more_is_named() -> None:
     assert isinstance(last, out.StateChanged)
     assert (last.cause, last.lost_from, last.lost_to) == ("store_gap", 1, 3)
     assert bench.store.numbers() == [4, 5]
+    await bench.end()
+
+
+async def test_sessions_store_again_what_was_lost_in_turns_and_in_pieces() -> None:
+    """A server loses it of all of them at the same time."""
+    bench = Bench(again_max_bytes=1)
+    await stored(bench, "a", "b", "c")
+    bench.store.log.clear()
+    for _ in range(TURNS):
+        await bench.lanes._turns.acquire()
+    bench.say("d")
+    await asyncio.sleep(20.0)
+    assert bench.numbers() == [1, 2, 3, 4]
+    assert bench.durable()[-1] is False, "nobody is held for it"
+    assert bench.store.numbers() == []
+    for _ in range(TURNS):
+        bench.lanes._turns.release()
+    await asyncio.sleep(3.0)
+    assert bench.store.numbers() == [1, 2, 3, 4]
+    assert bench.store.appends[-4:] == [(1,), (2,), (3,), (4,)]
+    assert not bench.lanes._turns.locked()
     await bench.end()
 
 
