@@ -36,6 +36,7 @@ def sentences() -> Mapping[str, Iterable[str]]:
     memories = (demand.RUSH_SECONDS, demand.FAST_SECONDS, demand.SLOW_SECONDS)
     stuck = limits.outbox.audio_max_bytes >> 20
     kept = LaneOptions().backlog_max_bytes >> 20
+    at_once = pace.MESSAGES_BURST_SECONDS * pace.MESSAGES_PER_SECOND
     return {
         "guarantee": (
             f"noticed by pings within {pings} s",
@@ -56,8 +57,8 @@ def sentences() -> Mapping[str, Iterable[str]]:
             f"every {server.keepalive_ms // 1000} s and gives up after {server.keepalive_timeout_ms // 1000} s",
         ),
         "callers/talking": (
-            f"{pace.BURST_SECONDS * pace.SPEECH_TIMES_MAX:.0f} s of it at once",
-            f"{pace.MESSAGES_PER_SECOND:.0f} a second, and {pace.BURST_SECONDS * pace.MESSAGES_PER_SECOND:.0f} at once",
+            f"{pace.SPEECH_BURST_SECONDS * pace.SPEECH_TIMES_MAX:.0f} s of it at once",
+            f"{pace.MESSAGES_PER_SECOND:.0f} a second, and {at_once:.0f} at once",
             f"Who lets {stuck} MiB wait",
         ),
         "operations/configuring": (

@@ -412,8 +412,8 @@ def test_figures_of_the_promise_are_those_of_the_code() -> None:
 def test_figures_of_sessions_are_those_of_the_code() -> None:
     pulse = PulseOptions()
     idle, busy = (quiet + pulse.answer_seconds for quiet in (pulse.idle_seconds, pulse.busy_seconds))
-    speech_seconds = pace.BURST_SECONDS * pace.SPEECH_TIMES_MAX
-    messages_at_once = pace.BURST_SECONDS * pace.MESSAGES_PER_SECOND
+    speech_seconds = pace.SPEECH_BURST_SECONDS * pace.SPEECH_TIMES_MAX
+    messages_at_once = pace.MESSAGES_BURST_SECONDS * pace.MESSAGES_PER_SECOND
     assert pace.SPEECH_TIMES_MAX == 2  # "twice the pace of speech"
     said = {
         "README.md": [

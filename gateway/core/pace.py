@@ -6,8 +6,10 @@ from typing import Final
 SPEECH_TIMES_MAX: Final = 2.0
 MESSAGES_PER_SECOND: Final = 200.0
 MESSAGE_BYTES_PER_SECOND: Final = 4 << 20
-# So much may come at once: five seconds of speech, or five hundred messages.
-BURST_SECONDS: Final = 2.5
+# So much may come at once: five seconds of speech, and two hundred messages, each of which may cost a store and
+# several answers.
+SPEECH_BURST_SECONDS: Final = 2.5
+MESSAGES_BURST_SECONDS: Final = 1.0
 MESSAGE_SECONDS: Final = 1.0 / MESSAGES_PER_SECOND
 
 
@@ -18,8 +20,8 @@ class Pace:
 
     def __init__(self, now: float) -> None:
         """Begin with the whole burst."""
-        self._audio = _Bucket(now)
-        self._messages = _Bucket(now)
+        self._audio = _Bucket(SPEECH_BURST_SECONDS, now)
+        self._messages = _Bucket(MESSAGES_BURST_SECONDS, now)
 
     def audio(self, size_bytes: int, bytes_per_second: int, now: float) -> float:
         """Take a piece of audio; return for how long nothing more should be read, in seconds."""
@@ -33,13 +35,13 @@ class Pace:
 class _Bucket:
     """Seconds of sending at the fastest lasting pace."""
 
-    __slots__ = ("_at", "_left")
+    __slots__ = ("_at", "_burst", "_left")
 
-    def __init__(self, now: float) -> None:
-        self._left = BURST_SECONDS
+    def __init__(self, burst_seconds: float, now: float) -> None:
+        self._burst = self._left = burst_seconds
         self._at = now
 
     def take(self, seconds: float, now: float) -> float:
-        self._left = min(BURST_SECONDS, self._left + now - self._at) - seconds
+        self._left = min(self._burst, self._left + now - self._at) - seconds
         self._at = now
         return -self._left if self._left < 0 else 0.0

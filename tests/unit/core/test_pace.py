@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.pace import BURST_SECONDS, MESSAGE_BYTES_PER_SECOND, MESSAGES_PER_SECOND, Pace
+from gateway.core.pace import (
+    MESSAGE_BYTES_PER_SECOND,
+    MESSAGES_BURST_SECONDS,
+    MESSAGES_PER_SECOND,
+    SPEECH_BURST_SECONDS,
+    Pace,
+)
 
 SECOND = 48_000  # bytes of 24 kHz audio
 # Sums of floats.
@@ -31,10 +37,10 @@ def test_audio_that_comes_faster_is_held_until_it_is_due() -> None:
     assert pace.audio(SECOND // 10, SECOND, held + 1.0) == 0.0
 
 
-def test_five_hundred_messages_may_come_at_once() -> None:
+def test_two_hundred_messages_may_come_at_once() -> None:
     pace = Pace(7.0)
     taken = [pace.message(7.0) for _ in range(510)]
-    assert 499 <= taken.count(True) <= 500
+    assert 199 <= taken.count(True) <= 200
 
 
 def test_messages_at_the_lasting_pace_are_never_too_many() -> None:
@@ -67,11 +73,11 @@ def test_who_waits_as_told_sends_no_faster_than_twice_the_pace_of_speech_after_t
     pace, now = Pace(0.0), 0.0
     for size in sizes:
         now += pace.audio(size, SECOND, now)
-    assert sum(sizes) / SECOND / 2.0 <= now + BURST_SECONDS + DUST
+    assert sum(sizes) / SECOND / 2.0 <= now + SPEECH_BURST_SECONDS + DUST
 
 
 def test_large_messages_count_by_their_size() -> None:
     pace = Pace(0.0)
-    burst = int(BURST_SECONDS * MESSAGE_BYTES_PER_SECOND)
+    burst = int(MESSAGES_BURST_SECONDS * MESSAGE_BYTES_PER_SECOND)
     assert pace.message(0.0, burst)
     assert not pace.message(0.0, 1)
