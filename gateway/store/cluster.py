@@ -167,6 +167,8 @@ class ClusterLink:
         link = ServerLink(self._options, place)
         try:
             await link.open()
+            # A frozen server's kernel takes connections, too.
+            await link.exchange([("PING",)], self._now() + self._options.deadline_seconds)
         except LinkError:
             self._dead[place] = self._now() + DEAD_SECONDS
         else:

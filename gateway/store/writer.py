@@ -289,7 +289,8 @@ class GroupWriter:
         for job in batch:
             self._release(job)
             if not job.outcome.done():
-                job.outcome.set_exception(_unavailable(f"not stored for sure: {why}"))
+                what = "not stored for sure" if job.replicate else "not answered"
+                job.outcome.set_exception(_unavailable(f"{what}: {why}"))
 
     def _release(self, job: Job) -> None:
         self._pending_bytes -= job.size_bytes
