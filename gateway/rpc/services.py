@@ -40,7 +40,11 @@ class SessionService:
         """Run one session on this call."""
         del request_iterator  # read() and write() cost less and need no queue
         stream = GrpcStream(context, current_principal(), self._parts.message_max_bytes)
-        error = await self._parts.directory.serve(stream)
+        try:
+            error = await self._parts.directory.serve(stream)
+        except asyncio.CancelledError:
+            stream.leave()
+            raise
         if error is not None:
             # Its frames hold the whole session, and a caller that does not read may let `abort` wait for long.
             error.__traceback__ = error.__context__ = error.__cause__ = None

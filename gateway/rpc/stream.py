@@ -24,7 +24,12 @@ class GrpcStream:
         self.principal = principal
         self._context = context
         self._message_max_bytes = message_max_bytes
+        self._is_gone = False
         self.size_bytes = 0
+
+    def leave(self) -> None:
+        """Record that the call is over: a write would never end, and leave its future behind in gRPC."""
+        self._is_gone = True
 
     def remaining_seconds(self) -> float:
         """How long until the caller's deadline; +inf = it has none."""
@@ -39,6 +44,7 @@ class GrpcStream:
         try:
             request = await self._context.read()
         except grpc.aio.BaseError:
+            self.leave()
             raise CallerGoneError from None
         if request is _END:
             return None
@@ -51,9 +57,12 @@ class GrpcStream:
 
     async def write(self, outgoing: Outgoing) -> None:
         """Send one event; returns when the transport has room again. Raises `CallerGoneError`."""
+        if self._is_gone:
+            raise CallerGoneError
         try:
             await self._context.write(response(outgoing))
         except grpc.aio.BaseError:
+            self.leave()
             raise CallerGoneError from None
 
     def _too_large(self, size: int) -> CallerError:
