@@ -15,6 +15,7 @@ from gateway.app.reload import Reload, Source
 from gateway.core.errors import GatewayError
 from gateway.core.events import Durability
 from gateway.core.principal import Right
+from gateway.core.rotation import RotationOptions
 from gateway.rpc.auth import AuthInterceptor
 from gateway.rpc.parts import ServiceParts
 from gateway.rpc.responses import encode
@@ -156,12 +157,13 @@ class Gateway:
         return exchange
 
     def _session_parts(self, exchange: Exchange, store: RedisStore, reservations: Reservations) -> SessionParts:
-        limits = self._settings.limits
+        limits, rotate = self._settings.limits, self._settings.rotate
         options = SessionOptions(
             message_max_bytes=limits.message_max_bytes,
             session_life_max_seconds=limits.session_life_max_seconds,
             session_idle_max_seconds=limits.session_idle_max_seconds,
             heartbeat_ms=limits.heartbeat_ms,
+            rotation=RotationOptions(rotate.before_seconds, rotate.jitter_seconds, rotate.hard_seconds),
         )
         return SessionParts(
             pools=exchange.pools,

@@ -3,28 +3,23 @@
 Pure: `now` is monotonic seconds. Keeps no text and no audio, only ids, counts and times.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from gateway.core import event_ids
 from gateway.core import events as out
 from gateway.core import realtime as wire
 from gateway.core.answer import Answer
 from gateway.core.redaction import redact, shown_code
-from gateway.core.tally import Tally, elapsed_ms, limit_of, usage_of
+from gateway.core.tally import Tally, limit_of, usage_of
 from gateway.core.turns import TurnTaking, detection_of, names_interruption
 
 # How long the server may take to hear that the last audio was speech.
 HEARING_SECONDS: Final = 2.0
 # Silence sent after the caller's last sample, beyond what the server needs to end a turn.
 SILENCE_MARGIN_MS: Final = 300
-# Ids that begin so are the gateway's own; the provider allows so long ones.
-_OURS: Final = "tl-"
-EVENT_ID_MAX: Final = 512
-CONFIG_EVENT_ID: Final = "tl-config"
-GUARD_EVENT_ID: Final = "tl-guard"
-_CONTROL_EVENT_ID: Final = "tl-control-"
-_OUR_EVENT_ID: Final = re.compile(rf"{_CONTROL_EVENT_ID}([0-9]{{1,20}})-[0-9]+")
+# Why an answer ended whose line was lost, where the provider would say `turn_detected`.
+LINE_LOST: Final = "line_lost"
 
 
 class Conversation:
@@ -70,7 +65,7 @@ class Conversation:
         self._numbered += 1
         event_id = event.get("event_id")
         if not isinstance(event_id, str) or not self._is_free(event_id):
-            event_id = f"{_CONTROL_EVENT_ID}{cseq}-{self._numbered}"
+            event_id = event_ids.of_control(cseq, self._numbered)
         match event.get("type"):
             case "session.update" if names_interruption(event.get("session")):
                 self.interruption_set_by = event_id
@@ -88,7 +83,7 @@ class Conversation:
     def _is_free(self, event_id: str) -> bool:
         """Whether a caller's own id can stand for one request: neither ours nor under way already."""
         taken = event_id in self._requested or event_id in self._commits
-        return 0 < len(event_id) <= EVENT_ID_MAX and not event_id.startswith(_OURS) and not taken
+        return event_ids.may_be_a_callers(event_id) and not taken
 
     def input_ended(self, now: float) -> bytes:
         """Record that no more input comes; return the silence that lets the server end the turn."""
@@ -204,19 +199,20 @@ class Conversation:
         self.tally.responses += 1
         self.tally.usage = self.tally.usage + usage
         details = None if isinstance(response.status_details, str) else response.status_details
-        first = answer.first_audio_at
-        done = out.ResponseDone(
-            response_id=response.id,
-            status=response.status,
-            status_reason=(details.reason if details else None) or "",
-            error_code=(details.error.code if details and details.error else None) or "",
+        done = answer.done(
+            now,
+            response.status,
+            (details.reason if details else None) or "",
+            (details.error.code if details and details.error else None) or "",
             usage=usage,
-            speech_stopped_to_first_audio_ms=elapsed_ms(first, answer.speech_stopped_at),
-            created_to_first_audio_ms=elapsed_ms(first, answer.created_at),
-            created_to_done_ms=elapsed_ms(now, answer.created_at),
             metadata=response.metadata or {},
         )
         return (done,)
+
+    def _item_done(self, item: wire.Item) -> out.ItemDone:
+        size_bytes = next((answer.size_bytes for answer in self._answers.values() if answer.item_id == item.id), 0)
+        audio_ms = self.turns.output_format.milliseconds(size_bytes)
+        return out.ItemDone(item.id, item.type, item.role, item.text, item.call_id, item.name, audio_ms)
 
     def _tool_call(self, event: wire.FunctionCallDone, _now: float) -> Sequence[out.SessionEvent]:
         answer = self._answers.get(event.response_id)
@@ -228,17 +224,30 @@ class Conversation:
     def _interruptions(self) -> Sequence[out.SessionEvent]:
         if not self.turns.interrupt_response:
             return ()
-        return tuple(
-            out.Interrupted(
-                answer.id,
-                answer.item_id,
-                out.InterruptionCause.SPEECH,
-                answer.size_bytes // self.turns.output_format.sample_bytes,
-                had_tool_calls=answer.tool_calls > 0,
-            )
-            for answer in self._answers.values()
-            if answer.first_audio_at is not None
-        )
+        heard = (answer for answer in self._answers.values() if answer.first_audio_at is not None)
+        fmt = self.turns.output_format
+        return tuple(answer.interrupted(out.InterruptionCause.SPEECH, fmt) for answer in heard)
+
+    # The end of a line.
+
+    def asked_again(self) -> None:
+        """Forget what was asked for since: whoever remembers it asks a fresh line."""
+        self._requested.clear()
+        self._commits.clear()
+
+    def line_lost(self, now: float, unheard_bytes: int) -> Sequence[out.SessionEvent]:
+        """Record the end of the line; return those of its answers. A fresh one hears `unheard_bytes` again."""
+        ends = list[out.SessionEvent]()
+        for answer in self._answers.values():
+            if answer.first_audio_at is not None:
+                ends.append(answer.interrupted(out.InterruptionCause.UPSTREAM_LOST, self.turns.output_format))
+            ends.append(answer.done(now, "cancelled", LINE_LOST))
+        self._answers.clear()
+        self.asked_again()
+        self._transcripts_due.clear()
+        self._answer_expected = self._turn_open = False
+        self._speech_stopped_at, self._unheard_bytes = None, unheard_bytes
+        return ends
 
     def _error(self, refusal: wire.ServerError, _now: float) -> Sequence[out.SessionEvent]:
         error = refusal.error
@@ -247,23 +256,20 @@ class Conversation:
         self._commits.pop(event_id, None)
         if event_id == self.interruption_set_by:
             self.interruption_set_by = ""
-        if event_id == GUARD_EVENT_ID:  # ours alone: the caller has not asked for it
+        if event_id == event_ids.GUARD:  # ours alone: the caller has not asked for it
             return ()
         told = out.ErrorEvent(
             wire.error_reason(error),
             redact(error.message),
             upstream_code=shown_code(error.code),
-            client_event_id="" if event_id.startswith(_OURS) else event_id,
-            cseq=_cseq(event_id),
+            client_event_id="" if event_id.startswith(event_ids.OURS) else event_id,
+            cseq=event_ids.cseq_of(event_id),
+            event_id=event_id,
         )
-        if event_id == CONFIG_EVENT_ID:
+        if event_id == event_ids.CONFIG:
             self.config_rejected = True
             return (out.ConfigRejected(told, error.param or ""),)
         return (told,)
-
-
-def _item_done(item: wire.Item) -> out.ItemDone:
-    return out.ItemDone(item.id, item.type, item.role, item.text, item.call_id, item.name)
 
 
 # How each typed event is read. A test compares the keys with the wire's union.
@@ -271,7 +277,7 @@ _READERS: Final[dict[type[Any], Callable[[Conversation, Any, float], Sequence[ou
     wire.SessionCreated: lambda _s, _event, _now: (),
     wire.SessionUpdatedEvent: Conversation._updated,  # noqa: SLF001
     wire.ServerError: Conversation._error,  # noqa: SLF001 its own table
-    wire.ItemDoneEvent: lambda _s, event, _now: (_item_done(event.item),),
+    wire.ItemDoneEvent: lambda conversation, event, _now: (conversation._item_done(event.item),),  # noqa: SLF001
     wire.ItemDeletedEvent: lambda _s, event, _now: (out.ItemDeleted(event.item_id),),
     wire.ItemTruncatedEvent: lambda _s, event, _now: (out.ItemTruncated(event.item_id, event.audio_end_ms),),
     wire.TranscriptionDelta: lambda _s, event, _now: (out.UserTranscriptDelta(event.delta or "", event.item_id),),
@@ -292,8 +298,3 @@ _READERS: Final[dict[type[Any], Callable[[Conversation, Any, float], Sequence[ou
         out.RateLimits(tuple(limit_of(limit) for limit in event.rate_limits)),
     ),
 }
-
-
-def _cseq(event_id: str) -> int:
-    ours = _OUR_EVENT_ID.fullmatch(event_id)
-    return int(ours[1]) if ours else 0

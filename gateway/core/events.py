@@ -313,6 +313,8 @@ class ItemDone(Struct, frozen=True):
     text: str
     call_id: str = ""
     name: str = ""
+    # How long its audio is; 0 = it has none, or that is not known.
+    audio_ms: int = 0
 
 
 class ItemDeleted(Struct, frozen=True):
@@ -376,6 +378,8 @@ class ErrorEvent(Struct, frozen=True):
     upstream_code: str = ""
     client_event_id: str = ""
     cseq: int = 0
+    # The event that was refused, as the provider knows it; the caller is not told.
+    event_id: str = ""
 
 
 class ConfigRejected(Struct, frozen=True):
@@ -394,6 +398,8 @@ class StateChanged(Struct, frozen=True):
     # Events that the store has lost for good, both numbers included; 0 = none.
     lost_from: int = 0
     lost_to: int = 0
+    # Items that a fresh line could not be told.
+    unrestored_items: tuple[str, ...] = ()
 
 
 class Closed(Struct, frozen=True):

@@ -67,9 +67,14 @@ def configuration(template: Template, overrides: Mapping[str, Any]) -> dict[str,
     null, since absence would leave the line's own value in place.
     """
     check_patch(template, overrides)
-    merged = merge(template.session, overrides)
-    _keep_nulls(merged, overrides)
-    return {**merged, "type": template.line_class.session_type}
+    return {**overlay(template.session, overrides), "type": template.line_class.session_type}
+
+
+def overlay(session: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a line must be told to have `session` and then `patch` on it: a null of the patch stays one."""
+    merged = merge(session, patch)
+    _keep_nulls(merged, patch)
+    return merged
 
 
 def check_patch(template: Template, patch: Mapping[str, Any]) -> None:

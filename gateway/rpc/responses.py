@@ -173,6 +173,7 @@ def _state_changed(told: out.StateChanged) -> _Fields:
             cause=told.cause,
             lost_from=told.lost_from,
             lost_to=told.lost_to,
+            unrestored_items=told.unrestored_items,
         )
     }
 

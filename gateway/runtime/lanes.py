@@ -29,10 +29,8 @@ from gateway.runtime.outbox import Outbox
 from gateway.runtime.ports import LogEntry, SessionKey, SessionStore
 
 _log = structlog.get_logger(__name__)
-# The least pause after a refusal.
-REFUSED_SECONDS = 0.1
-# Whatever a server loses, it loses of all sessions: their turns leave the loop to the audio.
-TURNS = 2
+REFUSED_SECONDS = 0.1  # the least pause after a refusal
+TURNS = 2  # of sessions that store again: a server loses the records of all, and the loop is for the audio
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +141,11 @@ class Lanes:
         else:
             self._outbox.put(outgoing, len(payload))
         self._stirred.set()
+
+    @property
+    def durability(self) -> Durability:
+        """What a stored event outlives now."""
+        return self._store.durability
 
     def promise(self, durability: Durability) -> None:
         """Tell the caller that what is stored outlives more, or less, than before."""

@@ -237,6 +237,12 @@ class SessionObserver(Protocol):
     def first_audible(self, pool: str, seconds: float) -> None:
         """An answer could first be heard so long after the caller stopped speaking, or after it was asked for."""
 
+    def recovered(self, cause: str, result: str, seconds: float) -> None:
+        """A lost line was replaced (`ok`), or not (`failed`), after so long."""
+
+    def rotated(self, trigger: str, result: str) -> None:
+        """A line was left before its end: `ok`, or `failed` where its successor was lost at once."""
+
     def relayed(self, direction: str, seconds: float) -> None:
         """One sampled frame was passed on; direction = up or down."""
 

@@ -1,32 +1,38 @@
-"""The two pumps of one session.
+"""The two pumps of one session. Its line may be replaced under them.
 
 Nothing runs per frame that is not needed per frame: no log, no metric label, no task, no lock; one
 clock reading, plain counters.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final
 
-from msgspec.structs import replace
-
+from gateway.core import event_ids
 from gateway.core import events as out
+from gateway.core.continuity import Continuity
 from gateway.core.conversation import Conversation
 from gateway.core.errors import CallerError, Reason, UpstreamClosedError
 from gateway.core.pace import MESSAGE_BYTES_PER_SECOND, MESSAGES_PER_SECOND, Pace
-from gateway.core.realtime import AudioDelta, decode, encode, encode_append
+from gateway.core.realtime import AudioDelta, decode, encode, encode_append, session_update
+from gateway.core.restoration import Restoration
 from gateway.core.template import Template, check_patch
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.outbox import Outbox
 from gateway.runtime.ports import CallerStream, SessionObserver, Upstream
+from gateway.runtime.teller import Teller
 
 # One frame in so many is timed.
 SAMPLE_EVERY: Final = 64
-# A message stays below the 4 MiB that a gRPC client accepts unless told otherwise.
-RAW_PART_BYTES: Final = 3 << 20
 # How often a session that is finishing looks at what is still due, when nothing happens.
 DUE_POLL_SECONDS: Final = 0.25
+APPEND: Final = "input_audio_buffer.append"
+# What may wait behind a replay; who sends more is not read for a while.
+LATE_MAX_BYTES: Final = 1 << 20
+LATE_LOOK_SECONDS: Final = 0.02
 
 
 class Relay:
@@ -36,8 +42,8 @@ class Relay:
         self,
         template: Template,
         stream: CallerStream,
-        upstream: Upstream,
         conversation: Conversation,
+        continuity: Continuity,
         lanes: Lanes,
         outbox: Outbox,
         observer: SessionObserver,
@@ -45,11 +51,17 @@ class Relay:
         """Join the parts; nothing moves before the pumps run."""
         self._template = template
         self._stream = stream
-        self._upstream = upstream
+        # None = there is no line now, or it is being told what was said before.
+        self._upstream: Upstream | None = None
+        # What came from the caller while a fresh line was being told.
+        self._late: deque[bytes] | None = None
+        self._late_bytes = 0
         self.conversation = conversation
+        self.continuity = continuity
         self._lanes = lanes
         self._outbox = outbox
         self._observer = observer
+        self._teller = Teller(template.name, conversation, continuity, lanes, outbox, observer)
         self._now: Callable[[], float] = asyncio.get_running_loop().time
         self.stirred_at = self.heard_at = self._now()
         self._pace = Pace(self.stirred_at)
@@ -93,7 +105,8 @@ class Relay:
         silence = self.conversation.input_ended(self._now())
         if silence:
             await self.send(encode_append(silence))
-        while self.conversation.is_due(self._now()) and self._now() < deadline:
+        # Without a line, what is owed is asked of the next one.
+        while (self._upstream is None or self.conversation.is_due(self._now())) and self._now() < deadline:
             self._moved.clear()
             try:
                 async with asyncio.timeout(DUE_POLL_SECONDS):
@@ -101,9 +114,45 @@ class Relay:
             except TimeoutError:
                 continue
 
-    async def downlink(self) -> None:
-        """Carry the line's events until it ends. Raises `UpstreamClosedError`: nobody here ended it."""
-        receive, conversation, lanes = self._upstream.receive, self.conversation, self._lanes
+    # Its line.
+
+    def attach(self, upstream: Upstream) -> None:
+        """Send what comes from the caller up this line, from now on."""
+        self._upstream, self._late = upstream, None
+        self.heard_at = self._now()
+
+    def detach(self) -> None:
+        """The line is gone: tell the caller what that has cut off, and remember what comes meanwhile."""
+        self._upstream = self._late = self._sending_since = None
+        self._teller.line_lost(self._now())
+        self._moved.set()
+
+    async def restore(self, upstream: Upstream, *, configured_as: Mapping[str, Any] | None) -> tuple[str, ...]:
+        """Tell a fresh line what was said, then attach it; return the items that it could not be told.
+
+        `configured_as` = what the line has on it already. Raises `UpstreamClosedError`.
+        """
+        told, events = self.continuity.replay()
+        self.conversation.asked_again()
+        is_configured = configured_as == told.configuration
+        frames = [] if is_configured else [session_update(told.configuration, event_ids.CONFIG)]
+        # The caller's audio was counted and remembered when it came.
+        stamped = [event if event["type"] == APPEND else self._remembered(event, 0) for event in events]
+        frames += map(encode, stamped)
+        self._teller.restoration = Restoration(stamped, is_configured=is_configured, unconfirmed=told.unconfirmed)
+        self._late, self._late_bytes = deque(), 0
+        for frame in frames:
+            await upstream.send(frame)
+        while self._late:
+            frame = self._late.popleft()
+            self._late_bytes -= len(frame)
+            await upstream.send(frame)
+        self.attach(upstream)
+        return told.unrestored
+
+    async def downlink(self, upstream: Upstream) -> None:
+        """Carry a line's events until it ends. Raises `UpstreamClosedError`: nobody here ended it."""
+        receive, conversation, lanes = upstream.receive, self.conversation, self._lanes
         tally, now = conversation.tally, self._now
         while True:
             frame = await receive()
@@ -120,9 +169,10 @@ class Relay:
             if audio is not None:
                 lanes.live(audio)
             elif event is None:
-                self._tell_raw(frame)
+                self._teller.raw(frame)
             else:
-                self._tell(conversation.receive(event, moment))
+                self._teller.tell(conversation.receive(event, moment))
+                self._moved.set()
             if timed:
                 self._observer.relayed("down", perf_counter() - timed)
 
@@ -144,6 +194,7 @@ class Relay:
         tally.frames_in += 1
         timed = perf_counter() if tally.frames_in % SAMPLE_EVERY == 0 else 0.0
         conversation.audio_sent(len(audio))
+        self.continuity.audio(audio)
         await self.send(encode_append(audio))
         if timed:
             self._observer.relayed("up", perf_counter() - timed)
@@ -153,14 +204,33 @@ class Relay:
             await asyncio.sleep(pause)
 
     async def send(self, frame: bytes) -> None:
-        """Send one client event up. Raises `UpstreamClosedError`."""
-        self.stirred_at = self._sending_since = self._now()
-        await self._upstream.send(frame)
+        """Send one client event up. Without a line nothing is lost: what counts is remembered for the next one."""
+        self.stirred_at = self._now()
+        upstream = self._upstream
+        if upstream is None:
+            await self._send_late(frame)
+            return
+        self._sending_since = self.stirred_at
+        with suppress(UpstreamClosedError):  # who listens to the line learns why
+            await upstream.send(frame)
         self._sending_since = None
 
+    async def _send_late(self, frame: bytes) -> None:
+        """Let a frame go up behind what a fresh line is told; while there is no line at all, nothing is to be done."""
+        if self._late is not None:
+            self._late.append(frame)
+            self._late_bytes += len(frame)
+        while self._late is not None and self._late_bytes > LATE_MAX_BYTES:  # noqa: ASYNC110 nobody tells
+            await asyncio.sleep(LATE_LOOK_SECONDS)
+
     def stamped(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a client event of our own with an id by which a refusal finds its way back."""
-        return self.conversation.stamp(event, 0)
+        """Return a client event of our own with an id by which a refusal finds its way back; it is remembered."""
+        return self._remembered(event, 0)
+
+    def _remembered(self, event: Mapping[str, Any], cseq: int) -> Mapping[str, Any]:
+        stamped = self.conversation.stamp(self.continuity.named(event), cseq)
+        self.continuity.sent(stamped)
+        return stamped
 
     async def _control(self, message: out.CallerMessage) -> None:
         self._count_message()
@@ -184,7 +254,7 @@ class Relay:
             except CallerError as error:
                 self._refuse(error.reason, error.message, message.cseq)
                 return
-            await self.send(encode(self.conversation.stamp(allowed, message.cseq)))
+            await self.send(encode(self._remembered(allowed, message.cseq)))
 
     def _allowed(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """Hold a change of the session to what an `open` may change; name the type, which the provider wants."""
@@ -197,38 +267,3 @@ class Relay:
     def _refuse(self, reason: Reason, text: str, cseq: int) -> None:
         self._observer.refused(reason)
         self._lanes.control(out.ErrorEvent(reason, text, cseq=cseq))
-
-    # Down.
-
-    def _tell_raw(self, frame: bytes) -> None:
-        if len(frame) <= RAW_PART_BYTES:
-            self._lanes.live(out.Raw(frame))
-            return
-        pieces = range(0, len(frame), RAW_PART_BYTES)
-        for part, start in enumerate(pieces):
-            piece = frame[start : start + RAW_PART_BYTES]
-            self._lanes.live(out.Raw(piece, part, len(pieces)))
-
-    def _tell(self, events: Sequence[out.SessionEvent]) -> None:
-        dropped: dict[str, int] = {}
-        for event in events:
-            if isinstance(event, out.Interrupted):
-                # The flush comes first: what it drops was never sent.
-                dropped = dropped or self._outbox.flush_audio()
-                self._lanes.control(self._cut(event, dropped))
-            elif isinstance(event, out.ControlEvent):
-                self._lanes.control(event)
-            else:
-                self._lanes.live(event)
-        for since, seconds in self.conversation.first_audios:
-            self._observer.first_audio(self._template.name, since, seconds)
-        for seconds in self.conversation.first_audibles:
-            self._observer.first_audible(self._template.name, seconds)
-        self.conversation.first_audios.clear()
-        self.conversation.first_audibles.clear()
-        self._moved.set()
-
-    def _cut(self, event: out.Interrupted, dropped: Mapping[str, int]) -> out.Interrupted:
-        sample_bytes = self.conversation.turns.output_format.sample_bytes
-        unsent = dropped.get(event.item_id, 0) // sample_bytes
-        return replace(event, sent_samples=event.sent_samples - unsent)

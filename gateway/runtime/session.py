@@ -8,11 +8,13 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from gateway.core import events as out
+from gateway.core.continuity import Continuity
 from gateway.core.conversation import Conversation
 from gateway.core.errors import CallerError, GatewayError, Reason, StoreError
 from gateway.core.ids import SessionId
@@ -24,11 +26,10 @@ from gateway.runtime.farewell import last_event, take_leave
 from gateway.runtime.greeting import guarded, is_guarded, lift_guard, send_first
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.lease import Holder, LeasedLine, Wish
+from gateway.runtime.line_keeping import LineKeeping
 from gateway.runtime.opening import Opening, first_message, prepare
 from gateway.runtime.outbox import Outbox
-from gateway.runtime.pool import WarmPool
 from gateway.runtime.ports import CallerGoneError, CallerStream, SessionKey
-from gateway.runtime.pulse import watch
 from gateway.runtime.relay import Relay
 from gateway.runtime.session_limits import hold_to_limits
 from gateway.runtime.session_options import CANCELLED, GONE, Ending, SessionParts
@@ -68,6 +69,11 @@ class LiveSession:
         self._waiting = Waiting(stream, parts.options.farewell_seconds)
         self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._left = asyncio.Event()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it has been asked to end."""
+        return self._ended.done()
 
     def end(self, ending: Ending) -> bool:
         """Ask the session to end; return whether it was this very call: the first ending counts."""
@@ -115,7 +121,7 @@ class LiveSession:
         else:
             await self._forget(ending)
         if self.state is SessionState.OPENING:
-            self._step(SessionEvent.GAVE_UP)
+            self.move(SessionEvent.GAVE_UP)
         return ending
 
     async def _hold_line(self) -> Ending:
@@ -125,51 +131,59 @@ class LiveSession:
         self.is_admitted = True
         opening = await prepare(self.request, self.stream, parts)
         self.pool, self.model = opening.pool.name, opening.pool.template.line_class.model
-        async with AsyncExitStack() as stack:
+        async with AsyncExitStack() as leases:
             try:
-                line = await stack.enter_async_context(opening.pool.lease(self._wish(opening)))
+                line = await leases.enter_async_context(opening.pool.lease(self._wish(opening)))
             except GatewayError:
                 if self.request.lease_token:  # whoever is refused may come again
                     await parts.reservations.put_back(self.request.lease_token, self.stream.principal)
                 raise
-            return await self._converse(line, opening)
+            return await self._converse(line, opening, leases)
 
     def _wish(self, opening: Opening) -> Wish:
+        wait_ms = bounded(self.request.wait_max_ms, opening.pool.limits.wait_max_ms)
+        again = self.wish_again(min(wait_ms / 1000, self.stream.remaining_seconds()))
+        tell = self._waiting.tell_place
+        return replace(again, tell=tell, reservation=opening.reservation, foreign=opening.foreign)
+
+    def wish_again(self, wait_seconds: float) -> Wish:
+        """Ask for a line in place of one that was lost."""
         principal, request = self.stream.principal, self.request
-        wait_ms = bounded(request.wait_max_ms, opening.pool.limits.wait_max_ms)
         return Wish(
             holder=Holder(principal.tenant, principal.caller, self.id, request.correlation_id),
-            wait_seconds=min(wait_ms / 1000, self.stream.remaining_seconds()),
+            wait_seconds=wait_seconds,
             abandoned=self._ended,
-            tell=self._waiting.tell_place,
             safety_identifier=request.safety_identifier,
-            reservation=opening.reservation,
-            foreign=opening.foreign,
         )
 
-    async def _converse(self, line: LeasedLine, opening: Opening) -> Ending:
-        parts, upstream, template = self._parts, line.upstream, opening.pool.template
-        self.line, self.upstream_session_id = line, upstream.session_id
+    def takes(self, line: LeasedLine) -> None:
+        """Have this line from now on."""
+        self.line, self.upstream_session_id = line, line.upstream.session_id
+
+    async def _converse(self, line: LeasedLine, opening: Opening, leases: AsyncExitStack) -> Ending:
+        parts, template = self._parts, opening.pool.template
+        self.takes(line)
         session = guarded(opening.session) if is_guarded(opening) else opening.session
         self.conversation = Conversation(TurnTaking.of(session), detection_of(session))
         outbox = Outbox(parts.options.outbox)
         lanes = Lanes(self._key(), FIRST_EPOCH, outbox, parts.lanes)
-        relay = Relay(template, self.stream, upstream, self.conversation, lanes, outbox, parts.observer)
-        self._step(SessionEvent.UPSTREAM_READY)
+        continuity = Continuity(opening.session, template.user_turns)
+        relay = Relay(template, self.stream, self.conversation, continuity, lanes, outbox, parts.observer)
+        relay.attach(line.upstream)
+        keeping = LineKeeping(self, opening, relay, lanes, line, leases, parts)
+        self.move(SessionEvent.UPSTREAM_READY)
         lanes.control(opened(self, line, template, parts))
-        pulse = parts.options.pulse
         works: list[Callable[[], Awaitable[None]]] = [
             lanes.run,
             relay.write,
-            relay.downlink,
+            keeping.run,
             lambda: hold_to_limits(self, relay, lanes, parts),
-            lambda: watch(upstream, lambda: relay.heard_at, lambda: self.conversation.is_busy, pulse),
             lambda: lift_guard(relay, opening),
             lambda: self._uplink(relay, opening, line),
         ]
         async with asyncio.TaskGroup() as group:
             children = [group.create_task(self._guard(work)) for work in works]
-            keeper = group.create_task(self._keep(line, opening.pool))
+            keeper = group.create_task(self._keep(keeping))
             ending = await self._ended
             told = await self._farewell(ending, lanes, outbox)
             for child in (*children, keeper):
@@ -235,22 +249,23 @@ class LiveSession:
             for task in tasks:
                 task.cancel()
 
-    async def _keep(self, line: LeasedLine, pool: WarmPool) -> None:
+    async def _keep(self, keeping: LineKeeping) -> None:
         """Say every second that the line is in use, for as long as the caller is there."""
         while not self._left.is_set():
-            pool.renew(line)
+            keeping.renew()
             await asyncio.sleep(RENEW_SECONDS)
 
     async def _farewell(self, ending: Ending, lanes: Lanes, outbox: Outbox) -> bool:
         """Tell why it ends; return whether the caller was told."""
         for event in ending.steps():
-            self._step(event)
+            self.move(event)
         closed = last_event(ending, self.conversation.tally.usage, self._now() - self.started_at)
         return await take_leave(closed, lanes, outbox, self._left, self._parts.options, self.id)
 
     # Words and numbers.
 
-    def _step(self, event: SessionEvent) -> None:
+    def move(self, event: SessionEvent) -> None:
+        """Go on to the state after an event."""
         self.state = step(TABLE, self.state, event)
 
     @staticmethod

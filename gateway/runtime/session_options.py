@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from gateway.core.errors import CallerError, GatewayError, Reason, StoreError, UpstreamError
 from gateway.core.events import ClosedReason
+from gateway.core.recovery import RecoveryOptions
+from gateway.core.rotation import RotationOptions
 from gateway.core.session import SessionEvent
 from gateway.runtime.lanes import LaneParts
 from gateway.runtime.outbox import OutboxOptions
@@ -29,11 +31,15 @@ class SessionOptions:
     finish_max_seconds: float = 30.0
     # How long one message, up or down, may be under way.
     send_max_seconds: float = 30.0
+    # How long a fresh line may take to be told what was said.
+    restore_max_seconds: float = 10.0
     # How long a caller that reads on may take to read what is left after its `bye`.
     delivery_max_seconds: float = 120.0
     # How long the last words may take to reach the caller at any other end.
     farewell_seconds: float = 2.0
     pulse: PulseOptions = field(default_factory=PulseOptions)
+    recovery: RecoveryOptions = field(default_factory=RecoveryOptions)
+    rotation: RotationOptions = field(default_factory=RotationOptions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,9 +279,11 @@ class PoolSettings(_Section):
 class RotateSettings(_Section):
     """When a session moves to a fresh line."""
 
-    before_seconds: float = Field(120, gt=0, description="before the provider's deadline; no effect yet")
-    jitter_seconds: float = Field(30, ge=0, description="so that not all move at once; no effect yet")
-    hard_seconds: float = Field(15, gt=0, description="when it moves even in mid-speech; no effect yet")
+    before_seconds: float = Field(
+        120, gt=0, description="before the provider's deadline; a tenth of a life under 30 min"
+    )
+    jitter_seconds: float = Field(30, ge=0, description="so that not all move at once")
+    hard_seconds: float = Field(15, gt=0, description="when it moves even in mid-speech")
 
 
 class LimitSettings(_Section):

@@ -105,6 +105,20 @@ RELAY: Final = Family(
     ("direction",),
     (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.25),
 )
+RECOVER: Final = Family(
+    "trunkline_recover_seconds",
+    "Seconds from the loss of a session's line to a fresh one that was told everything, by cause.",
+    ("cause",),
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20),
+)
+RECOVERIES: Final = Family(
+    "trunkline_recoveries_total", "Lost lines of sessions, by cause and result: ok or failed.", ("cause", "result")
+)
+ROTATIONS: Final = Family(
+    "trunkline_rotations_total",
+    "Lines that sessions left before their end, by trigger (expiry) and result: ok or failed.",
+    ("trigger", "result"),
+)
 SESSIONS: Final = Family("trunkline_sessions", "Sessions that live here now, by state.", ("state",))
 TOKENS: Final = Family(
     "trunkline_tokens_total",

@@ -29,7 +29,10 @@ from gateway.telemetry.families import (
     IDLE_LINE,
     LEASE_HELD,
     LOOP_LAG,
+    RECOVER,
+    RECOVERIES,
     RELAY,
+    ROTATIONS,
     STORE_COMMAND,
     STORE_DEGRADED,
     TOKENS,
@@ -86,6 +89,12 @@ class Metrics:
         self.connections_closed = Cells(self._counter(CONNECTIONS_CLOSED))
         self.first_audio = Cells(self._histogram(FIRST_AUDIO))
         self.first_audible = Cells(self._histogram(FIRST_AUDIBLE))
+        self.recover = Cells(self._histogram(RECOVER))
+        self.recoveries = Cells(self._counter(RECOVERIES))
+        self.rotations = Cells(self._counter(ROTATIONS))
+        for result in ("ok", "failed"):  # a rate does not see the event that creates a series
+            self.recoveries["line_lost", result].inc(0)
+            self.rotations["expiry", result].inc(0)
         self.relay = Cells(self._histogram(RELAY))
         self.tokens = Cells(self._counter(TOKENS))
         self.cost = Cells(self._counter(COST))

@@ -74,6 +74,16 @@ class SessionMetrics:
         """Record when an answer could first be heard."""
         self._metrics.first_audible[pool,].observe(seconds)
 
+    def recovered(self, cause: str, result: str, seconds: float) -> None:
+        """Record the end of a line that nobody here ended."""
+        self._metrics.recoveries[cause, result].inc()
+        if result == "ok":
+            self._metrics.recover[cause,].observe(seconds)
+
+    def rotated(self, trigger: str, result: str) -> None:
+        """Count a line that was left before its end."""
+        self._metrics.rotations[trigger, result].inc()
+
     def relayed(self, direction: str, seconds: float) -> None:
         """Record one sampled frame."""
         self._metrics.relay[direction,].observe(seconds)

@@ -15,10 +15,12 @@ import yaml
 
 from gateway.core import events as out
 from gateway.core import realtime as wire
+from gateway.core.continuity import Continuity
 from gateway.core.conversation import Conversation
 from gateway.core.errors import Reason, UpstreamClosedError
 from gateway.core.turns import TurnTaking
-from gateway.runtime.relay import RAW_PART_BYTES, Relay
+from gateway.runtime.relay import Relay
+from gateway.runtime.teller import RAW_PART_BYTES
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "recordings"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -166,6 +168,10 @@ def expected(sent: Sequence[Json], spoken_by: str) -> list[object]:
             position = heard_bytes.get(item_id, 0) // 2
             heard_bytes[item_id] = heard_bytes.get(item_id, 0) + len(data)
             told.append(out.OutputAudio(data, message["response_id"], item_id, position))
+        elif kind == "conversation.item.done":
+            done = TOLD[kind](message)
+            assert isinstance(done, out.ItemDone)
+            told.append(msgspec.structs.replace(done, audio_ms=heard_bytes.get(done.item_id, 0) // 48))
         elif kind in TOLD:
             told.append(TOLD[kind](message))
         else:
@@ -220,9 +226,10 @@ async def carried(frames: Sequence[bytes]) -> list[object]:
     heard = Heard()
     parts = cast("Any", heard)
     line = cast("Any", Recorded(frames))
-    relay = Relay(parts, parts, line, Conversation(TurnTaking(transcribes=True)), parts, parts, parts)
+    conversation = Conversation(TurnTaking(transcribes=True))
+    relay = Relay(parts, parts, conversation, Continuity({}), parts, parts, parts)
     with pytest.raises(UpstreamClosedError):
-        await relay.downlink()
+        await relay.downlink(line)
     return heard.events
 
 

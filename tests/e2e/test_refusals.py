@@ -407,12 +407,18 @@ async def test_a_refused_handshake_has_the_name_of_its_cause(http: int, code: gr
         assert (status.code, status.reason) == (code, reason)
 
 
+@pytest.mark.heavy
 async def test_a_provider_that_stops_ends_its_sessions_with_a_reason() -> None:
     async with simulator() as provider, gateway_on(provider.url) as running:
         caller = running.caller()
         await caller.open()
+        began = asyncio.get_running_loop().time()
         await provider.stop()
+        changed = await caller.until("state_changed")
+        assert (changed.state, changed.cause) == (types.SESSION_STATE_RECOVERING, "line_lost")
+        caller.patience_seconds = 22.0
         closed = await caller.until("closed")
+        assert asyncio.get_running_loop().time() - began <= 21
         assert closed.reason == event.CLOSED_REASON_UPSTREAM
         assert closed.error.reason == errors.ERROR_REASON_UPSTREAM_CLOSED
         assert await caller.read() is None

@@ -95,6 +95,8 @@ class Caller:
         self._noted: list[Refusal] = []
         self._call.add_done_callback(self._note)
         self.seen: list[session.ConverseResponse] = []
+        # How long one message may take to come.
+        self.patience_seconds = SECONDS
 
     # Up.
 
@@ -133,7 +135,7 @@ class Caller:
 
     async def read(self) -> session.ConverseResponse | None:
         """Return the next message; None = the stream has ended, whatever its status."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(self.patience_seconds):
             try:
                 message: Any = await anext(self._responses, None)
             except grpc.aio.AioRpcError:

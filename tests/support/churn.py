@@ -109,13 +109,10 @@ class Churn:
 
 
 async def _answered(churn: Churn, caller: Caller) -> str:
-    """Read up to the end of an answer, which a line that dies cuts off."""
-    while (message := await caller.read()) is not None:
-        if message.WhichOneof("message") == "response_done":
-            return await churn.part(caller)
-    reason = (await caller.status()).reason
-    assert reason == "UPSTREAM_CLOSED", reason
-    return "line lost"
+    """Read up to the end of an answer, which a line that dies may cut off; the session goes on."""
+    done = await caller.until("response_done")
+    ending = await churn.part(caller)
+    return "line lost" if done.status_reason == "line_lost" else ending
 
 
 async def _text(churn: Churn) -> str:

@@ -26,7 +26,7 @@ from trunkline.v1 import errors_pb2 as trunkline_dot_v1_dot_errors__pb2
 from trunkline.v1 import types_pb2 as trunkline_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18trunkline/v1/event.proto\x12\x0ctrunkline.v1\x1a\x19trunkline/v1/errors.proto\x1a\x18trunkline/v1/types.proto\"C\n\x06Queued\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x11\n\twaited_ms\x18\x02 \x01(\r\x12\x14\n\x0cremaining_ms\x18\x03 \x01(\r\"S\n\x0bOutputAudio\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0bresponse_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x10\n\x08position\x18\x04 \x01(\x04\"@\n\tTextDelta\x12\r\n\x05\x64\x65lta\x18\x01 \x01(\t\x12\x13\n\x0bresponse_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\"F\n\x0fTranscriptDelta\x12\r\n\x05\x64\x65lta\x18\x01 \x01(\t\x12\x13\n\x0bresponse_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\"O\n\x0eUserTranscript\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\r\n\x05\x66inal\x18\x03 \x01(\x08\x12\x0f\n\x07\x66\x61ilure\x18\x04 \x01(\t\"8\n\rSpeechStarted\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61udio_start_ms\x18\x02 \x01(\x04\"6\n\rSpeechStopped\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61udio_end_ms\x18\x02 \x01(\x04\"!\n\x0eInputCommitted\x12\x0f\n\x07item_id\x18\x01 \x01(\t\"d\n\x08ItemDone\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x05 \x01(\t\x12\x0c\n\x04name\x18\x06 \x01(\t\"\x1e\n\x0bItemDeleted\x12\x0f\n\x07item_id\x18\x01 \x01(\t\"6\n\rItemTruncated\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61udio_end_ms\x18\x02 \x01(\x04\"g\n\x08ToolCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\x12\x13\n\x0bresponse_id\x18\x04 \x01(\t\x12\x0f\n\x07item_id\x18\x05 \x01(\t\"\x96\x01\n\x0fResponseCreated\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12=\n\x08metadata\x18\x02 \x03(\x0b\x32+.trunkline.v1.ResponseCreated.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"z\n\x0fResponseTimings\x12(\n speech_stopped_to_first_audio_ms\x18\x01 \x01(\r\x12!\n\x19\x63reated_to_first_audio_ms\x18\x02 \x01(\r\x12\x1a\n\x12\x63reated_to_done_ms\x18\x03 \x01(\r\"\xbd\x02\n\x0cResponseDone\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12,\n\x06status\x18\x02 \x01(\x0e\x32\x1c.trunkline.v1.ResponseStatus\x12\x15\n\rstatus_reason\x18\x03 \x01(\t\x12\x12\n\nerror_code\x18\x04 \x01(\t\x12\"\n\x05usage\x18\x05 \x01(\x0b\x32\x13.trunkline.v1.Usage\x12.\n\x07timings\x18\x06 \x01(\x0b\x32\x1d.trunkline.v1.ResponseTimings\x12:\n\x08metadata\x18\x07 \x03(\x0b\x32(.trunkline.v1.ResponseDone.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x91\x01\n\x0bInterrupted\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12.\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x1f.trunkline.v1.InterruptionCause\x12\x14\n\x0csent_samples\x18\x04 \x01(\x04\x12\x16\n\x0ehad_tool_calls\x18\x05 \x01(\x08\"R\n\tRateLimit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x04\x12\x11\n\tremaining\x18\x03 \x01(\x04\x12\x15\n\rreset_seconds\x18\x04 \x01(\x01\"5\n\nRateLimits\x12\'\n\x06limits\x18\x01 \x03(\x0b\x32\x17.trunkline.v1.RateLimit\"&\n\x0eSessionUpdated\x12\x14\n\x0csession_json\x18\x01 \x01(\t\"C\n\x0e\x43onfigRejected\x12\"\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x13.trunkline.v1.Error\x12\r\n\x05param\x18\x02 \x01(\t\"\x9a\x01\n\x0cStateChanged\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.trunkline.v1.SessionState\x12,\n\ndurability\x18\x02 \x01(\x0e\x32\x18.trunkline.v1.Durability\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x11\n\tlost_from\x18\x04 \x01(\x04\x12\x0f\n\x07lost_to\x18\x05 \x01(\x04\"K\n\x06GoAway\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x1c\n\x14prefer_turn_boundary\x18\x03 \x01(\x08\"\x1d\n\x05Token\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\"\xb4\x01\n\x06\x43losed\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.trunkline.v1.ClosedReason\x12\x11\n\tresumable\x18\x02 \x01(\x08\x12\"\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.trunkline.v1.Error\x12\"\n\x05usage\x18\x04 \x01(\x0b\x32\x13.trunkline.v1.Usage\x12\x13\n\x0b\x64uration_ms\x18\x05 \x01(\x04\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\";\n\x0eRawServerEvent\x12\x0c\n\x04json\x18\x01 \x01(\x0c\x12\x0c\n\x04part\x18\x02 \x01(\r\x12\r\n\x05parts\x18\x03 \x01(\r*\xab\x01\n\x0eResponseStatus\x12\x1f\n\x1bRESPONSE_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n\x19RESPONSE_STATUS_COMPLETED\x10\x01\x12\x1d\n\x19RESPONSE_STATUS_CANCELLED\x10\x02\x12\x1a\n\x16RESPONSE_STATUS_FAILED\x10\x03\x12\x1e\n\x1aRESPONSE_STATUS_INCOMPLETE\x10\x04*\xdc\x01\n\x11InterruptionCause\x12\"\n\x1eINTERRUPTION_CAUSE_UNSPECIFIED\x10\x00\x12\x1d\n\x19INTERRUPTION_CAUSE_SPEECH\x10\x01\x12 \n\x1cINTERRUPTION_CAUSE_CANCELLED\x10\x02\x12$\n INTERRUPTION_CAUSE_UPSTREAM_LOST\x10\x03\x12\x1c\n\x18INTERRUPTION_CAUSE_STUCK\x10\x04\x12\x1e\n\x1aINTERRUPTION_CAUSE_OVERRUN\x10\x05*\xf3\x02\n\x0c\x43losedReason\x12\x1d\n\x19\x43LOSED_REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43LOSED_REASON_BYE\x10\x01\x12\x19\n\x15\x43LOSED_REASON_BYE_NOW\x10\x02\x12\x1b\n\x17\x43LOSED_REASON_LIFE_OVER\x10\x03\x12\x16\n\x12\x43LOSED_REASON_IDLE\x10\x04\x12\x1a\n\x16\x43LOSED_REASON_DRAINING\x10\x05\x12\x1d\n\x19\x43LOSED_REASON_SLOW_CALLER\x10\x06\x12\x1a\n\x16\x43LOSED_REASON_UPSTREAM\x10\x07\x12\x17\n\x13\x43LOSED_REASON_STORE\x10\x08\x12\x1c\n\x18\x43LOSED_REASON_SUPERSEDED\x10\t\x12\x18\n\x14\x43LOSED_REASON_KILLED\x10\n\x12\x1a\n\x16\x43LOSED_REASON_INTERNAL\x10\x0b\x12\x19\n\x15\x43LOSED_REASON_REFUSED\x10\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18trunkline/v1/event.proto\x12\x0ctrunkline.v1\x1a\x19trunkline/v1/errors.proto\x1a\x18trunkline/v1/types.proto\"C\n\x06Queued\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x11\n\twaited_ms\x18\x02 \x01(\r\x12\x14\n\x0cremaining_ms\x18\x03 \x01(\r\"S\n\x0bOutputAudio\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0bresponse_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x10\n\x08position\x18\x04 \x01(\x04\"@\n\tTextDelta\x12\r\n\x05\x64\x65lta\x18\x01 \x01(\t\x12\x13\n\x0bresponse_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\"F\n\x0fTranscriptDelta\x12\r\n\x05\x64\x65lta\x18\x01 \x01(\t\x12\x13\n\x0bresponse_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\"O\n\x0eUserTranscript\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\r\n\x05\x66inal\x18\x03 \x01(\x08\x12\x0f\n\x07\x66\x61ilure\x18\x04 \x01(\t\"8\n\rSpeechStarted\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61udio_start_ms\x18\x02 \x01(\x04\"6\n\rSpeechStopped\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61udio_end_ms\x18\x02 \x01(\x04\"!\n\x0eInputCommitted\x12\x0f\n\x07item_id\x18\x01 \x01(\t\"v\n\x08ItemDone\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x05 \x01(\t\x12\x0c\n\x04name\x18\x06 \x01(\t\x12\x10\n\x08\x61udio_ms\x18\x07 \x01(\x04\"\x1e\n\x0bItemDeleted\x12\x0f\n\x07item_id\x18\x01 \x01(\t\"6\n\rItemTruncated\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61udio_end_ms\x18\x02 \x01(\x04\"g\n\x08ToolCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\x12\x13\n\x0bresponse_id\x18\x04 \x01(\t\x12\x0f\n\x07item_id\x18\x05 \x01(\t\"\x96\x01\n\x0fResponseCreated\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12=\n\x08metadata\x18\x02 \x03(\x0b\x32+.trunkline.v1.ResponseCreated.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"z\n\x0fResponseTimings\x12(\n speech_stopped_to_first_audio_ms\x18\x01 \x01(\r\x12!\n\x19\x63reated_to_first_audio_ms\x18\x02 \x01(\r\x12\x1a\n\x12\x63reated_to_done_ms\x18\x03 \x01(\r\"\xbd\x02\n\x0cResponseDone\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12,\n\x06status\x18\x02 \x01(\x0e\x32\x1c.trunkline.v1.ResponseStatus\x12\x15\n\rstatus_reason\x18\x03 \x01(\t\x12\x12\n\nerror_code\x18\x04 \x01(\t\x12\"\n\x05usage\x18\x05 \x01(\x0b\x32\x13.trunkline.v1.Usage\x12.\n\x07timings\x18\x06 \x01(\x0b\x32\x1d.trunkline.v1.ResponseTimings\x12:\n\x08metadata\x18\x07 \x03(\x0b\x32(.trunkline.v1.ResponseDone.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x91\x01\n\x0bInterrupted\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12.\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x1f.trunkline.v1.InterruptionCause\x12\x14\n\x0csent_samples\x18\x04 \x01(\x04\x12\x16\n\x0ehad_tool_calls\x18\x05 \x01(\x08\"R\n\tRateLimit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x04\x12\x11\n\tremaining\x18\x03 \x01(\x04\x12\x15\n\rreset_seconds\x18\x04 \x01(\x01\"5\n\nRateLimits\x12\'\n\x06limits\x18\x01 \x03(\x0b\x32\x17.trunkline.v1.RateLimit\"&\n\x0eSessionUpdated\x12\x14\n\x0csession_json\x18\x01 \x01(\t\"C\n\x0e\x43onfigRejected\x12\"\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x13.trunkline.v1.Error\x12\r\n\x05param\x18\x02 \x01(\t\"\xb4\x01\n\x0cStateChanged\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.trunkline.v1.SessionState\x12,\n\ndurability\x18\x02 \x01(\x0e\x32\x18.trunkline.v1.Durability\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x11\n\tlost_from\x18\x04 \x01(\x04\x12\x0f\n\x07lost_to\x18\x05 \x01(\x04\x12\x18\n\x10unrestored_items\x18\x06 \x03(\t\"K\n\x06GoAway\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x1c\n\x14prefer_turn_boundary\x18\x03 \x01(\x08\"\x1d\n\x05Token\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\"\xb4\x01\n\x06\x43losed\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.trunkline.v1.ClosedReason\x12\x11\n\tresumable\x18\x02 \x01(\x08\x12\"\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x13.trunkline.v1.Error\x12\"\n\x05usage\x18\x04 \x01(\x0b\x32\x13.trunkline.v1.Usage\x12\x13\n\x0b\x64uration_ms\x18\x05 \x01(\x04\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\";\n\x0eRawServerEvent\x12\x0c\n\x04json\x18\x01 \x01(\x0c\x12\x0c\n\x04part\x18\x02 \x01(\r\x12\r\n\x05parts\x18\x03 \x01(\r*\xab\x01\n\x0eResponseStatus\x12\x1f\n\x1bRESPONSE_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n\x19RESPONSE_STATUS_COMPLETED\x10\x01\x12\x1d\n\x19RESPONSE_STATUS_CANCELLED\x10\x02\x12\x1a\n\x16RESPONSE_STATUS_FAILED\x10\x03\x12\x1e\n\x1aRESPONSE_STATUS_INCOMPLETE\x10\x04*\xdc\x01\n\x11InterruptionCause\x12\"\n\x1eINTERRUPTION_CAUSE_UNSPECIFIED\x10\x00\x12\x1d\n\x19INTERRUPTION_CAUSE_SPEECH\x10\x01\x12 \n\x1cINTERRUPTION_CAUSE_CANCELLED\x10\x02\x12$\n INTERRUPTION_CAUSE_UPSTREAM_LOST\x10\x03\x12\x1c\n\x18INTERRUPTION_CAUSE_STUCK\x10\x04\x12\x1e\n\x1aINTERRUPTION_CAUSE_OVERRUN\x10\x05*\xf3\x02\n\x0c\x43losedReason\x12\x1d\n\x19\x43LOSED_REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43LOSED_REASON_BYE\x10\x01\x12\x19\n\x15\x43LOSED_REASON_BYE_NOW\x10\x02\x12\x1b\n\x17\x43LOSED_REASON_LIFE_OVER\x10\x03\x12\x16\n\x12\x43LOSED_REASON_IDLE\x10\x04\x12\x1a\n\x16\x43LOSED_REASON_DRAINING\x10\x05\x12\x1d\n\x19\x43LOSED_REASON_SLOW_CALLER\x10\x06\x12\x1a\n\x16\x43LOSED_REASON_UPSTREAM\x10\x07\x12\x17\n\x13\x43LOSED_REASON_STORE\x10\x08\x12\x1c\n\x18\x43LOSED_REASON_SUPERSEDED\x10\t\x12\x18\n\x14\x43LOSED_REASON_KILLED\x10\n\x12\x1a\n\x16\x43LOSED_REASON_INTERNAL\x10\x0b\x12\x19\n\x15\x43LOSED_REASON_REFUSED\x10\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,12 +37,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESPONSECREATED_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_RESPONSEDONE_METADATAENTRY']._loaded_options = None
   _globals['_RESPONSEDONE_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_RESPONSESTATUS']._serialized_start=2415
-  _globals['_RESPONSESTATUS']._serialized_end=2586
-  _globals['_INTERRUPTIONCAUSE']._serialized_start=2589
-  _globals['_INTERRUPTIONCAUSE']._serialized_end=2809
-  _globals['_CLOSEDREASON']._serialized_start=2812
-  _globals['_CLOSEDREASON']._serialized_end=3183
+  _globals['_RESPONSESTATUS']._serialized_start=2459
+  _globals['_RESPONSESTATUS']._serialized_end=2630
+  _globals['_INTERRUPTIONCAUSE']._serialized_start=2633
+  _globals['_INTERRUPTIONCAUSE']._serialized_end=2853
+  _globals['_CLOSEDREASON']._serialized_start=2856
+  _globals['_CLOSEDREASON']._serialized_end=3227
   _globals['_QUEUED']._serialized_start=95
   _globals['_QUEUED']._serialized_end=162
   _globals['_OUTPUTAUDIO']._serialized_start=164
@@ -60,41 +60,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INPUTCOMMITTED']._serialized_start=582
   _globals['_INPUTCOMMITTED']._serialized_end=615
   _globals['_ITEMDONE']._serialized_start=617
-  _globals['_ITEMDONE']._serialized_end=717
-  _globals['_ITEMDELETED']._serialized_start=719
-  _globals['_ITEMDELETED']._serialized_end=749
-  _globals['_ITEMTRUNCATED']._serialized_start=751
-  _globals['_ITEMTRUNCATED']._serialized_end=805
-  _globals['_TOOLCALL']._serialized_start=807
-  _globals['_TOOLCALL']._serialized_end=910
-  _globals['_RESPONSECREATED']._serialized_start=913
-  _globals['_RESPONSECREATED']._serialized_end=1063
-  _globals['_RESPONSECREATED_METADATAENTRY']._serialized_start=1016
-  _globals['_RESPONSECREATED_METADATAENTRY']._serialized_end=1063
-  _globals['_RESPONSETIMINGS']._serialized_start=1065
-  _globals['_RESPONSETIMINGS']._serialized_end=1187
-  _globals['_RESPONSEDONE']._serialized_start=1190
-  _globals['_RESPONSEDONE']._serialized_end=1507
-  _globals['_RESPONSEDONE_METADATAENTRY']._serialized_start=1016
-  _globals['_RESPONSEDONE_METADATAENTRY']._serialized_end=1063
-  _globals['_INTERRUPTED']._serialized_start=1510
-  _globals['_INTERRUPTED']._serialized_end=1655
-  _globals['_RATELIMIT']._serialized_start=1657
-  _globals['_RATELIMIT']._serialized_end=1739
-  _globals['_RATELIMITS']._serialized_start=1741
-  _globals['_RATELIMITS']._serialized_end=1794
-  _globals['_SESSIONUPDATED']._serialized_start=1796
-  _globals['_SESSIONUPDATED']._serialized_end=1834
-  _globals['_CONFIGREJECTED']._serialized_start=1836
-  _globals['_CONFIGREJECTED']._serialized_end=1903
-  _globals['_STATECHANGED']._serialized_start=1906
-  _globals['_STATECHANGED']._serialized_end=2060
-  _globals['_GOAWAY']._serialized_start=2062
-  _globals['_GOAWAY']._serialized_end=2137
-  _globals['_TOKEN']._serialized_start=2139
-  _globals['_TOKEN']._serialized_end=2168
-  _globals['_CLOSED']._serialized_start=2171
-  _globals['_CLOSED']._serialized_end=2351
-  _globals['_RAWSERVEREVENT']._serialized_start=2353
-  _globals['_RAWSERVEREVENT']._serialized_end=2412
+  _globals['_ITEMDONE']._serialized_end=735
+  _globals['_ITEMDELETED']._serialized_start=737
+  _globals['_ITEMDELETED']._serialized_end=767
+  _globals['_ITEMTRUNCATED']._serialized_start=769
+  _globals['_ITEMTRUNCATED']._serialized_end=823
+  _globals['_TOOLCALL']._serialized_start=825
+  _globals['_TOOLCALL']._serialized_end=928
+  _globals['_RESPONSECREATED']._serialized_start=931
+  _globals['_RESPONSECREATED']._serialized_end=1081
+  _globals['_RESPONSECREATED_METADATAENTRY']._serialized_start=1034
+  _globals['_RESPONSECREATED_METADATAENTRY']._serialized_end=1081
+  _globals['_RESPONSETIMINGS']._serialized_start=1083
+  _globals['_RESPONSETIMINGS']._serialized_end=1205
+  _globals['_RESPONSEDONE']._serialized_start=1208
+  _globals['_RESPONSEDONE']._serialized_end=1525
+  _globals['_RESPONSEDONE_METADATAENTRY']._serialized_start=1034
+  _globals['_RESPONSEDONE_METADATAENTRY']._serialized_end=1081
+  _globals['_INTERRUPTED']._serialized_start=1528
+  _globals['_INTERRUPTED']._serialized_end=1673
+  _globals['_RATELIMIT']._serialized_start=1675
+  _globals['_RATELIMIT']._serialized_end=1757
+  _globals['_RATELIMITS']._serialized_start=1759
+  _globals['_RATELIMITS']._serialized_end=1812
+  _globals['_SESSIONUPDATED']._serialized_start=1814
+  _globals['_SESSIONUPDATED']._serialized_end=1852
+  _globals['_CONFIGREJECTED']._serialized_start=1854
+  _globals['_CONFIGREJECTED']._serialized_end=1921
+  _globals['_STATECHANGED']._serialized_start=1924
+  _globals['_STATECHANGED']._serialized_end=2104
+  _globals['_GOAWAY']._serialized_start=2106
+  _globals['_GOAWAY']._serialized_end=2181
+  _globals['_TOKEN']._serialized_start=2183
+  _globals['_TOKEN']._serialized_end=2212
+  _globals['_CLOSED']._serialized_start=2215
+  _globals['_CLOSED']._serialized_end=2395
+  _globals['_RAWSERVEREVENT']._serialized_start=2397
+  _globals['_RAWSERVEREVENT']._serialized_end=2456
 # @@protoc_insertion_point(module_scope)

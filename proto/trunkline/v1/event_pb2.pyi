@@ -397,6 +397,7 @@ class ItemDone(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     CALL_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    AUDIO_MS_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """The item."""
     type: _builtins.str
@@ -409,6 +410,8 @@ class ItemDone(_message.Message):
     """A function call's id, of a call or a result."""
     name: _builtins.str
     """A function call's name."""
+    audio_ms: _builtins.int
+    """How long its audio is, in milliseconds; 0 = it has none."""
     def __init__(
         self,
         *,
@@ -418,10 +421,11 @@ class ItemDone(_message.Message):
         text: _builtins.str = ...,
         call_id: _builtins.str = ...,
         name: _builtins.str = ...,
+        audio_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "item_id", b"item_id", "name", b"name", "role", b"role", "text", b"text", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_ms", b"audio_ms", "call_id", b"call_id", "item_id", b"item_id", "name", b"name", "role", b"role", "text", b"text", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -629,7 +633,7 @@ class ResponseDone(_message.Message):
     status: Global___ResponseStatus.ValueType
     """How it ended."""
     status_reason: _builtins.str
-    """The provider's word for why, e.g. `turn_detected`, `max_output_tokens`; empty when complete."""
+    """The provider's word for why, e.g. `turn_detected`, `max_output_tokens`, or `line_lost`; empty when complete."""
     error_code: _builtins.str
     """The provider's error code when it failed."""
     @_builtins.property
@@ -820,16 +824,21 @@ class StateChanged(_message.Message):
     CAUSE_FIELD_NUMBER: _builtins.int
     LOST_FROM_FIELD_NUMBER: _builtins.int
     LOST_TO_FIELD_NUMBER: _builtins.int
+    UNRESTORED_ITEMS_FIELD_NUMBER: _builtins.int
     state: _types_pb2.SessionState.ValueType
     """Where it stands now."""
     durability: _types_pb2.Durability.ValueType
     """What outlives what from now on."""
     cause: _builtins.str
-    """Why, in one word: `rotation`, `upstream_lost`, `store_lost`, `store_back`, `store_gap`, …"""
+    """Why, in one word: `rotation`, `line_lost`, `line_replaced`, `store_lost`, `store_back`, `store_gap`, …"""
     lost_from: _builtins.int
     """The events that the store has lost for good, both numbers included; 0 = none."""
     lost_to: _builtins.int
     """The last of them."""
+    @_builtins.property
+    def unrestored_items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items that a fresh line could not be told: the model does not know them any more."""
+
     def __init__(
         self,
         *,
@@ -838,10 +847,11 @@ class StateChanged(_message.Message):
         cause: _builtins.str = ...,
         lost_from: _builtins.int = ...,
         lost_to: _builtins.int = ...,
+        unrestored_items: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "durability", b"durability", "lost_from", b"lost_from", "lost_to", b"lost_to", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "durability", b"durability", "lost_from", b"lost_from", "lost_to", b"lost_to", "state", b"state", "unrestored_items", b"unrestored_items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from gateway.core import event_ids
 from gateway.core import events as out
 from gateway.core import realtime as wire
 from gateway.core.audio import PCM_24K, PCMA, PCMU
-from gateway.core.conversation import CONFIG_EVENT_ID, HEARING_SECONDS, Conversation
+from gateway.core.conversation import HEARING_SECONDS, Conversation
 from gateway.core.errors import Reason
 from gateway.core.turns import TurnTaking
 from tests.unit.core.recordings import NAMES, received, recording
@@ -607,7 +608,7 @@ def test_a_refusal_finds_its_way_back_to_the_control_that_caused_it() -> None:
     stamped = told.says("response.create", cseq=7)
     (event,) = told.hears("error", error={"message": "no", "code": "invalid_value", "event_id": stamped["event_id"]})
     assert event == out.ErrorEvent(
-        Reason.INVALID_FRAME, "no", upstream_code="invalid_value", client_event_id="", cseq=7
+        Reason.INVALID_FRAME, "no", upstream_code="invalid_value", cseq=7, event_id=stamped["event_id"]
     )
 
 
@@ -641,7 +642,12 @@ def test_an_event_id_that_is_nobodys_has_no_number(event_id: str | None) -> None
 
 
 def test_a_refused_configuration_is_told_as_that() -> None:
-    error = {"message": "no such voice", "code": "invalid_value", "param": "session.audio", "event_id": CONFIG_EVENT_ID}
+    error = {
+        "message": "no such voice",
+        "code": "invalid_value",
+        "param": "session.audio",
+        "event_id": event_ids.CONFIG,
+    }
     (event,) = Told().hears("error", error=error)
     assert isinstance(event, out.ConfigRejected)
     assert (event.param, event.error.upstream_code) == ("session.audio", "invalid_value")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.virtual_time import VirtualTimeLoop, others
 from tests.unit.runtime.fakes import Observer
-from tests.unit.runtime.stage import Stage
+from tests.unit.runtime.stage import UNRECOVERED, Stage
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -52,3 +52,9 @@ async def away(home: Stage) -> AsyncIterator[Stage]:
     await built.warm()
     yield built
     await built.clear()
+
+
+@pytest.fixture
+def unrecovered(stage: Stage) -> None:
+    """Let a lost line be the end of its session."""
+    stage.limit(recovery=UNRECOVERED)

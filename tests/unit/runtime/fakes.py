@@ -385,6 +385,8 @@ class Observer:
         self.first_audios: list[tuple[str, float]] = []
         self.refusals: list[Reason] = []
         self.relays: list[str] = []
+        self.recoveries: list[tuple[str, str, float]] = []
+        self.rotations: list[tuple[str, str]] = []
         self.idle_seconds: list[float] = []
         self.first_audibles: list[float] = []
 
@@ -418,6 +420,12 @@ class Observer:
 
     def first_audible(self, pool: str, seconds: float) -> None:
         self.first_audibles.append(seconds)
+
+    def recovered(self, cause: str, result: str, seconds: float) -> None:
+        self.recoveries.append((cause, result, seconds))
+
+    def rotated(self, trigger: str, result: str) -> None:
+        self.rotations.append((trigger, result))
 
     def relayed(self, direction: str, seconds: float) -> None:
         self.relays.append(direction)

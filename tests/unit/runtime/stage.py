@@ -15,6 +15,7 @@ from gateway.core.events import Outgoing
 from gateway.core.ids import LeaseId
 from gateway.core.pool import PoolCore
 from gateway.core.pool_limits import PoolLimits
+from gateway.core.recovery import RecoveryOptions
 from gateway.core.template import LineClass, Template
 from gateway.runtime.directory import Directory
 from gateway.runtime.lanes import LaneParts
@@ -44,6 +45,10 @@ def lease_ids(prefix: str = "lease") -> Iterator[LeaseId]:
 
 def encode(outgoing: Outgoing) -> bytes:
     return f"{outgoing.seq}:{type(outgoing.event).__name__}".encode()
+
+
+# A lost line is the end: for tests of when and how that is noticed.
+UNRECOVERED = RecoveryOptions(young_max=0)
 
 
 class Stage:
@@ -162,7 +167,7 @@ class Stage:
 
     async def everything_is_given_back(self) -> None:
         """No session, no lease, no place too many; one report and one answer to each acquire."""
-        await turns(12)
+        await turns(24)
         assert self.directory.sessions() == []
         each = [self.group.stats(share.name) for share in self.core._books.all]
         assert [(stats.leased, stats.waiting) for stats in each] == [(0, 0)] * len(each)

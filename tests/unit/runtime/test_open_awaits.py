@@ -12,7 +12,7 @@ from gateway.core.errors import Reason as Why
 from tests.support.virtual_time import others, turns
 from tests.unit.runtime.fakes import ACME, Caller
 from tests.unit.runtime.holders import holding, wish
-from tests.unit.runtime.stage import END_USER_LINE, Stage
+from tests.unit.runtime.stage import END_USER_LINE, UNRECOVERED, Stage
 
 # When the open is cut: so much time after it came, and so many turns of the loop after that. The account lets
 # a dial wait for 10 ms and the dial takes 50, so these are before, between and behind them.
@@ -146,6 +146,7 @@ async def test_an_open_with_a_token_may_be_cut_while_the_book_does_not_answer(bo
 @pytest.mark.parametrize("steps", TURNS)
 async def test_the_line_may_be_lost_at_every_await_of_an_open(steps: int) -> None:
     scene = Scene(token="home", warm=True)
+    scene.stage.limit(recovery=UNRECOVERED)
     await scene.prepare()
     call = scene.begin()
     await turns(steps)

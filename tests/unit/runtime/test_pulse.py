@@ -13,6 +13,7 @@ from tests.unit.runtime.holders import until
 from tests.unit.runtime.stage import Stage
 from tests.unit.runtime.talk import closed, ended, speak
 
+pytestmark = pytest.mark.usefixtures("unrecovered")
 IDLE_SECONDS = 6.0
 BUSY_SECONDS = 3.0
 
@@ -217,21 +218,18 @@ class Stuck(Caller):
             raise
 
 
-async def test_a_session_that_hangs_after_its_caller_has_left_loses_its_line(stage: Stage) -> None:
+async def test_a_session_that_hangs_after_its_caller_has_left_gives_its_line_back(stage: Stage) -> None:
     await stage.warm()
     caller = Stuck()
     caller.say(out.OpenRequest(correlation_id="c-9"))
     call = stage.serve(caller)
     await caller.until(out.Opened)
-    line, session_id = stage.line, stage.session.id
+    line = stage.line
     await asyncio.sleep(60.0)
     call.cancel()
     began = now()
-    with capture_logs() as logs:
-        await until(lambda: line.closes)
-    assert 9.0 <= now() - began <= 13.0
-    (revoked,) = [log for log in logs if log["event"] == "lease_revoked"]
-    assert (revoked["tenant"], revoked["session_id"], revoked["correlation_id"]) == ("acme", session_id, "c-9")
+    await until(lambda: line.closes)
+    assert now() - began <= 1.0
     assert len(stage.directory.sessions()) == 1, "its task hangs on, without a line"
     caller.may_end.set()
     await turns(10)

@@ -136,6 +136,7 @@ async def test_input_after_goodbye_is_refused(stage: Stage) -> None:
     assert not call.done()
 
 
+@pytest.mark.usefixtures("unrecovered")
 async def test_a_line_lost_after_goodbye_is_told_as_that(stage: Stage) -> None:
     await stage.warm()
     caller, call = await stage.opened()
@@ -308,6 +309,7 @@ async def test_a_record_that_cannot_be_deleted_changes_nothing(stage: Stage) -> 
 # Ends that nobody asked for.
 
 
+@pytest.mark.usefixtures("unrecovered")
 async def test_a_lost_line_is_told_and_ends_the_session(stage: Stage) -> None:
     await stage.warm()
     caller, call = await stage.opened()
@@ -322,6 +324,7 @@ async def test_a_lost_line_is_told_and_ends_the_session(stage: Stage) -> None:
     assert stage.observer.reports[0].error is Reason.UPSTREAM_CLOSED
 
 
+@pytest.mark.usefixtures("unrecovered")
 async def test_what_came_before_the_loss_is_told_before_the_end(stage: Stage) -> None:
     await stage.warm()
     caller, call = await stage.opened()
@@ -333,6 +336,7 @@ async def test_what_came_before_the_loss_is_told_before_the_end(stage: Stage) ->
     assert caller.kinds() == [out.Opened, out.OutputAudio, out.ItemDone, out.Closed]
 
 
+@pytest.mark.usefixtures("unrecovered")
 async def test_a_provider_that_sends_no_json_is_lost(stage: Stage) -> None:
     await stage.warm()
     caller, call = await stage.opened()

@@ -105,6 +105,7 @@ def test_labels_are_looked_up_once_per_cell(monkeypatch: pytest.MonkeyPatch) -> 
 
         monkeypatch.setattr(kind, "labels", counting)
     metrics = Metrics()
+    looked_up.clear()
     for _ in range(100):
         metrics.acquires["default", "hit"].inc()
         metrics.first_audio["default", "speech_stopped"].observe(0.4)

@@ -91,6 +91,19 @@ def test_delays_and_refusals_are_recorded() -> None:
     assert value(metrics, "trunkline_errors_total", reason="queue_full") == 1
 
 
+def test_lines_that_were_replaced_are_counted_and_timed() -> None:
+    metrics = Metrics()
+    assert value(metrics, "trunkline_recoveries_total", cause="line_lost", result="failed") == 0
+    sessions = SessionMetrics(metrics)
+    sessions.recovered("line_lost", "ok", 0.02)
+    sessions.recovered("line_lost", "failed", 20.0)
+    sessions.rotated("expiry", "ok")
+    for result in ("ok", "failed"):
+        assert value(metrics, "trunkline_recoveries_total", cause="line_lost", result=result) == 1
+    assert value(metrics, "trunkline_recover_seconds_sum", cause="line_lost") == 0.02
+    assert value(metrics, "trunkline_rotations_total", trigger="expiry", result="ok") == 1
+
+
 def test_the_store_tells_its_times_and_its_loss() -> None:
     metrics = Metrics()
     store = StoreMetrics(metrics)

@@ -1,0 +1,31 @@
+"""What a caller has asked of its line and was not answered yet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+# So many requests of a kind may wait for their answers.
+ASKED_MAX: Final = 32
+
+
+@dataclass(slots=True)
+class Asked:
+    """What the caller has asked for and the provider has not confirmed, by event id."""
+
+    patches: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    created: dict[str, str] = field(default_factory=dict)
+    deletions: dict[str, str] = field(default_factory=dict)
+    truncations: dict[str, tuple[str, int]] = field(default_factory=dict)
+    commits: dict[str, None] = field(default_factory=dict)
+    responses: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def bound(self) -> None:
+        """Forget the oldest requests that nothing came of: who asks for so much wants the last of it."""
+        for requests in (self.truncations, self.deletions, self.commits, self.responses):
+            while len(requests) > ASKED_MAX:
+                del requests[next(iter(requests))]
+
+    def drop(self, event_id: str) -> None:
+        """Forget a request that was refused."""
+        for requests in (self.patches, self.created, self.deletions, self.truncations, self.commits, self.responses):
+            requests.pop(event_id, None)

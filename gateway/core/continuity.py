@@ -1,0 +1,137 @@
+"""What of a conversation outlives its line: what was said, what was asked for, and audio that no turn has taken.
+
+Pure. The events that a fresh line is sent come out of here, and nothing else knows how a line is made to forget
+that it is a fresh one.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import pybase64
+from msgspec.structs import replace
+
+from gateway.core import events as out
+from gateway.core.history import History, Replay
+from gateway.core.input_ring import InputRing
+from gateway.core.turns import TurnTaking, detection_of
+
+# Spoken turns whose words have not come yet, all together.
+TURNS_MAX_BYTES: Final = 3 << 20
+# The provider's default for what it keeps of the time before speech.
+PADDING_MS: Final = 300
+# One piece of what a fresh line hears again.
+PIECE_SECONDS: Final = 1
+
+
+class Continuity:
+    """One session's memory. Positions are bytes of input audio since the session began."""
+
+    def __init__(self, configuration: Mapping[str, Any], user_turns: str = "transcript") -> None:
+        """Begin with nothing said; `configuration` is what the first line has."""
+        self._history = History(configuration, user_turns)
+        self._keeps_turns = user_turns != "none"
+        self._format = TurnTaking.of(configuration).input_format
+        self._ring = InputRing(self._format, _padding_ms(configuration))
+        # Where the present line began to hear.
+        self._line_from = 0
+        self._speech_stopped_at: int | None = None
+        # Where the caller has ended its turn, for each commit that is not answered, by event id.
+        self._commits: dict[str, int] = {}
+        self._spoken: dict[str, bytes] = {}
+        self._numbered = 0
+        # The path of every audio frame up.
+        self.audio = self._ring.append
+
+    def named(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a client event whose item, if it creates one, has a name: by it a fresh line is told of it."""
+        item = event.get("item")
+        if event.get("type") != "conversation.item.create" or not isinstance(item, Mapping) or item.get("id"):
+            return event
+        self._numbered += 1
+        return {**event, "item": {**item, "id": f"item_tl_{self._numbered}"}}
+
+    def sent(self, event: Mapping[str, Any]) -> None:
+        """Record a client event that goes up, audio apart; it has its `event_id`, and an item its `id`."""
+        match event.get("type"):
+            case "input_audio_buffer.append":
+                self.audio(_decoded(event.get("audio")))
+            case "input_audio_buffer.clear":
+                self._ring.clear()
+            case kind:
+                if kind == "input_audio_buffer.commit":
+                    self._commits[str(event.get("event_id", ""))] = self._ring.end
+                self._history.sent(event)
+
+    def heard(self, event: out.SessionEvent) -> out.SessionEvent:
+        """Record an event of the line; return it as the caller is told: times count from the session's beginning."""
+        before_ms = self._format.milliseconds(self._line_from)
+        match event:
+            case out.SpeechStarted():
+                event = replace(event, audio_start_ms=event.audio_start_ms + before_ms)
+                self._ring.speech_started(self._format.size_bytes(event.audio_start_ms))
+            case out.SpeechStopped():
+                event = replace(event, audio_end_ms=event.audio_end_ms + before_ms)
+                self._speech_stopped_at = self._format.size_bytes(event.audio_end_ms)
+            case out.InputCommitted():
+                self._take_turn(event.item_id)
+            case out.UserTranscript():
+                self._spoken.pop(event.item_id, None)
+            case out.ErrorEvent():
+                self._commits.pop(event.event_id, None)
+        self._history.heard(event)
+        return event
+
+    @property
+    def rest_bytes(self) -> int:
+        """How much audio a fresh line would hear again."""
+        return len(self._ring.rest())
+
+    def line_lost(self, sent_ms: Mapping[str, int]) -> None:
+        """Record that the line is gone; `sent_ms` = of items under way so much audio has gone to the caller."""
+        self._history.line_lost(sent_ms)
+
+    def replay(self) -> tuple[Replay, list[Mapping[str, Any]]]:
+        """Return what a fresh line is told, as a whole and as client events in order.
+
+        All but the audio is to be recorded by `sent` again, in the same step: it has new event ids.
+        """
+        spoken = {item_id: pybase64.b64encode(audio).decode() for item_id, audio in self._spoken.items()}
+        told = self._history.replay(spoken)
+        rest = self._ring.rest()
+        self._line_from, self._speech_stopped_at = self._ring.end - len(rest), None
+        self._commits.clear()
+        self._history.replayed(told.unrestored)
+        return told, list(self._events(told, rest))
+
+    def _events(self, told: Replay, rest: bytes) -> Iterator[Mapping[str, Any]]:
+        yield from told.items
+        step = PIECE_SECONDS * self._format.bytes_per_second
+        for at in range(0, len(rest), step):
+            audio = pybase64.b64encode(rest[at : at + step]).decode()
+            yield {"type": "input_audio_buffer.append", "audio": audio}
+        if told.commits:
+            yield {"type": "input_audio_buffer.commit"}
+        yield from told.requests
+
+    def _take_turn(self, item_id: str) -> None:
+        """Give the audio of a turn to its item, until its words are known."""
+        end = self._commits.pop(next(iter(self._commits))) if self._commits else self._speech_stopped_at
+        turn, self._speech_stopped_at = self._ring.turn_ended(end), None
+        if not self._keeps_turns:
+            return
+        self._spoken[item_id] = turn
+        while len(self._spoken) > 1 and sum(map(len, self._spoken.values())) > TURNS_MAX_BYTES:
+            del self._spoken[next(iter(self._spoken))]
+
+
+def _padding_ms(configuration: Mapping[str, Any]) -> int:
+    found = (detection_of(configuration) or {}).get("prefix_padding_ms")
+    return found if isinstance(found, int) and 0 <= found <= 10_000 else PADDING_MS  # noqa: PLR2004 the same bound
+
+
+def _decoded(audio: object) -> bytes:
+    """Read a piece that came as a raw event; what is no base64 the provider refuses."""
+    try:
+        return pybase64.b64decode(audio, validate=True) if isinstance(audio, str) else b""
+    except ValueError:
+        return b""

@@ -1,0 +1,233 @@
+"""Keeps a session on a line: carries its events, watches it, and puts a fresh one in its place.
+
+One that is lost is replaced at once. One whose time is nearly up is left at a quiet moment, for a fresh one that
+stands ready by then.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from gateway.core import events as out
+from gateway.core.errors import CallerError, GatewayError, Reason, UpstreamError
+from gateway.core.recovery import Recovery
+from gateway.core.rotation import due
+from gateway.core.session import SessionEvent, SessionState
+from gateway.core.template import configuration
+from gateway.runtime.lanes import Lanes
+from gateway.runtime.lease import LeasedLine
+from gateway.runtime.opening import Opening
+from gateway.runtime.pool import WarmPool
+from gateway.runtime.pools import find_pool
+from gateway.runtime.pulse import watch
+from gateway.runtime.relay import Relay
+from gateway.runtime.session_options import SessionParts
+
+if TYPE_CHECKING:
+    from gateway.runtime.session import LiveSession
+
+# How often a session that is to move looks for a quiet moment, and asks for a line that it did not get.
+QUIET_LOOK_SECONDS: Final = 0.05
+ASK_AGAIN_SECONDS: Final = 1.0
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A line, the pool that it is of, and what ends its lease."""
+
+    line: LeasedLine
+    pool: WarmPool
+    leases: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    @property
+    def ready_at(self) -> float:
+        return self.line.granted_at - self.line.entry_age_seconds
+
+
+class LineKeeping:
+    """The lines of one session, one after the other."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 what a session is made of
+        self,
+        session: "LiveSession",
+        opening: Opening,
+        relay: Relay,
+        lanes: Lanes,
+        first: LeasedLine,
+        leases: AsyncExitStack,
+        parts: SessionParts,
+    ) -> None:
+        """Begin with a line whose lease `leases` ends; nothing happens before `run`."""
+        self._session = session
+        self._opening = opening
+        self._relay = relay
+        self._lanes = lanes
+        self._parts = parts
+        self._rng = Random()  # noqa: S311 jitter, not a secret
+        self._recovery = Recovery(parts.options.recovery, self._rng)
+        # What the session uses, and what stands by for it.
+        self._present: _Held | None = _Held(first, opening.pool, leases)
+        self._next: _Held | None = None
+        self._now: Callable[[], float] = asyncio.get_running_loop().time
+
+    def renew(self) -> None:
+        """Say that the lines are in use."""
+        for held in (self._present, self._next):
+            if held is not None:
+                held.pool.renew(held.line)
+
+    async def run(self) -> None:
+        """Carry line after line until cancelled. Raises the `UpstreamError` that no other line can mend."""
+        try:
+            while (held := self._present) is not None:
+                try:
+                    await self._carry(held)
+                except UpstreamError as lost:
+                    if self._session.is_ending:
+                        raise
+                    await self._replace(held, lost)
+                else:
+                    if self._session.is_ending:
+                        return
+                    await self._move(held)
+        finally:
+            ended, self._present, self._next = (self._present, self._next), None, None
+            for each in ended:
+                if each is not None:
+                    await each.leases.aclose()
+
+    async def _carry(self, held: _Held) -> None:
+        """Carry a line's events until it is to be left. Raises `UpstreamError` when it is lost."""
+        relay, upstream, options = self._relay, held.line.upstream, self._parts.options
+        works = [
+            relay.downlink(upstream),
+            watch(upstream, lambda: relay.heard_at, lambda: relay.conversation.is_busy, options.pulse),
+            self._until_due(held),
+        ]
+        tasks = [asyncio.ensure_future(work) for work in works]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+
+    # A line that is lost.
+
+    async def _replace(self, held: _Held, lost: UpstreamError) -> None:
+        """Go on with a fresh line that was told everything. Raises `UpstreamError` when there is none to be had."""
+        began = self._now()
+        if not self._recovery.lost(lost, held.line.granted_at, began):
+            raise lost
+        self._relay.detach()
+        self._session.move(SessionEvent.UPSTREAM_LOST)
+        self._tell(SessionState.RECOVERING, "line_lost")
+        await held.leases.aclose()  # its place is for the next one
+        while True:
+            try:
+                unrestored = await self._switch(await self._take_next(self._recovery.left_seconds(self._now())))
+                break
+            except GatewayError as error:
+                self._relay.detach()
+                if self._present is not None:
+                    await self._present.leases.aclose()
+                delay = self._recovery.failed(error, self._now())
+                if delay is None:
+                    self._parts.observer.recovered("line_lost", "failed", self._now() - began)
+                    raise lost from None
+                await asyncio.sleep(delay)
+        self._session.move(SessionEvent.UPSTREAM_READY)
+        self._tell(SessionState.ACTIVE, "line_replaced", unrestored)
+        self._parts.observer.recovered("line_lost", "ok", self._now() - began)
+        _log.info("line_replaced", reason=lost.reason, **self._words(began, unrestored))
+
+    # A line that is left.
+
+    async def _until_due(self, held: _Held) -> None:
+        """Return when another line stands by, and the moment to move has come; never, where that has no end."""
+        when = due(held.line.upstream.life_seconds, self._parts.options.rotation, self._rng)
+        if when is None:
+            await asyncio.get_running_loop().create_future()
+            return
+        await asyncio.sleep(max(0.0, held.ready_at + when.soft - self._now()))
+        must = held.ready_at + when.hard
+        while self._next is None:
+            try:
+                self._next = await self._lease(max(0.0, must - self._now()))
+            except GatewayError:  # if none comes in time, the provider ends the line, and it is replaced then
+                await asyncio.sleep(ASK_AGAIN_SECONDS)
+        while self._now() < must and self._relay.conversation.is_due(self._now()):  # noqa: ASYNC110 nobody tells
+            await asyncio.sleep(QUIET_LOOK_SECONDS)
+
+    async def _move(self, held: _Held) -> None:
+        """Go on with the line that stands by. Raises nothing: should it be lost, that is found out by its use."""
+        began = self._now()
+        self._relay.detach()
+        self._session.move(SessionEvent.UPSTREAM_LOST)
+        try:
+            unrestored = await self._switch(await self._take_next(0.0))
+        except GatewayError as error:
+            self._parts.observer.rotated("expiry", "failed")
+            self._session.move(SessionEvent.UPSTREAM_READY)
+            _log.warning("rotation_failed", session_id=self._session.id, reason=error.reason)
+            await held.leases.aclose()
+            return
+        self._session.move(SessionEvent.UPSTREAM_READY)
+        self._tell(SessionState.ACTIVE, "rotation", unrestored)
+        self._parts.observer.rotated("expiry", "ok")
+        _log.info("line_rotated", **self._words(began, unrestored))
+        await held.leases.aclose()
+
+    # Both.
+
+    async def _take_next(self, wait_seconds: float) -> _Held:
+        held, self._next = self._next, None
+        return held or await self._lease(wait_seconds)
+
+    async def _lease(self, wait_seconds: float) -> _Held:
+        """Lease a line as it is served now. Raises `GatewayError`."""
+        pool = self._pool()
+        wish = self._session.wish_again(wait_seconds)
+        leases = AsyncExitStack()
+        return _Held(await leases.enter_async_context(pool.lease(wish)), pool, leases)
+
+    async def _switch(self, fresh: _Held) -> tuple[str, ...]:
+        """Tell a fresh line everything, and use it; return what it could not be told. Raises `UpstreamError`."""
+        self._present = fresh
+        self._session.takes(fresh.line)
+        has = configuration(fresh.pool.template, {}) if fresh.line.is_configured else None
+        try:
+            async with asyncio.timeout(self._parts.options.restore_max_seconds):
+                return await self._relay.restore(fresh.line.upstream, configured_as=has)
+        except TimeoutError:
+            text = "the provider does not take what was said before"
+            raise UpstreamError(Reason.UPSTREAM_STUCK, text) from None
+
+    def _pool(self) -> WarmPool:
+        """Return the pool that serves the session's template now; a reload may have given it another."""
+        try:
+            return find_pool(self._parts.pools.values(), self._opening.pool.name, self._opening.pool.tenant)
+        except CallerError:
+            return self._opening.pool
+
+    def _words(self, began: float, unrestored: tuple[str, ...]) -> dict[str, object]:
+        seconds = round(self._now() - began, 3)
+        return {
+            "session_id": self._session.id,
+            "pool": self._opening.pool.name,
+            "duration_seconds": seconds,
+            "count": len(unrestored),
+        }
+
+    def _tell(self, state: SessionState, cause: str, unrestored: tuple[str, ...] = ()) -> None:
+        changed = out.StateChanged(state, self._lanes.durability, cause, unrestored_items=unrestored)
+        self._lanes.control(changed)

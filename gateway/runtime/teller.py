@@ -1,0 +1,102 @@
+"""Tells a caller what its line says: typed or raw, in its lane, without what it knows already."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from gateway.core import events as out
+from gateway.core.continuity import Continuity
+from gateway.core.conversation import Conversation
+from gateway.core.restoration import Restoration
+from gateway.core.session import SessionState
+from gateway.runtime.lanes import Lanes
+from gateway.runtime.outbox import Outbox
+from gateway.runtime.ports import SessionObserver
+
+# A message stays below the 4 MiB that a gRPC client accepts unless told otherwise.
+RAW_PART_BYTES: Final = 3 << 20
+
+
+class Teller:
+    """What one session's caller hears."""
+
+    def __init__(
+        self,
+        pool: str,
+        conversation: Conversation,
+        continuity: Continuity,
+        lanes: Lanes,
+        outbox: Outbox,
+        observer: SessionObserver,
+    ) -> None:
+        """Tell nothing yet."""
+        self._pool = pool
+        self._conversation = conversation
+        self._continuity = continuity
+        self._lanes = lanes
+        self._outbox = outbox
+        self._observer = observer
+        # What a fresh line still answers to what it was told.
+        self.restoration = Restoration()
+
+    def raw(self, frame: bytes) -> None:
+        """Pass an event on untouched."""
+        if not self.restoration.is_over and self.restoration.takes_raw(frame):
+            return
+        if len(frame) <= RAW_PART_BYTES:
+            self._lanes.live(out.Raw(frame))
+            return
+        pieces = range(0, len(frame), RAW_PART_BYTES)
+        for part, start in enumerate(pieces):
+            piece = frame[start : start + RAW_PART_BYTES]
+            self._lanes.live(out.Raw(piece, part, len(pieces)))
+
+    def tell(self, events: Sequence[out.SessionEvent]) -> None:
+        """Tell what the line's event means."""
+        dropped: dict[str, int] = {}
+        for heard in events:
+            event = self._continuity.heard(heard)
+            if self.restoration.is_over or not self._is_known(event):
+                self._pass_on(event, dropped)
+        conversation = self._conversation
+        for since, seconds in conversation.first_audios:
+            self._observer.first_audio(self._pool, since, seconds)
+        for seconds in conversation.first_audibles:
+            self._observer.first_audible(self._pool, seconds)
+        conversation.first_audios.clear()
+        conversation.first_audibles.clear()
+
+    def line_lost(self, now: float) -> None:
+        """Tell what the end of the line has cut off, and let it be remembered."""
+        ends = self._conversation.line_lost(now, self._continuity.rest_bytes)
+        fmt, sent_ms, dropped = self._conversation.turns.output_format, dict[str, int](), dict[str, int]()
+        for event in ends:
+            told = self._pass_on(event, dropped)
+            if isinstance(told, out.Interrupted):
+                sent_ms[told.item_id] = fmt.milliseconds(told.sent_samples * fmt.sample_bytes)
+        self._continuity.line_lost(sent_ms)
+
+    def _pass_on(self, event: out.SessionEvent, dropped: dict[str, int]) -> out.SessionEvent:
+        if isinstance(event, out.Interrupted):
+            # The flush comes first: what it drops was never sent. One flush drops the audio of all items.
+            dropped.update(self._outbox.flush_audio())
+            event = self._cut(event, dropped)
+        if isinstance(event, out.ControlEvent):
+            self._lanes.control(event)
+        else:
+            self._lanes.live(event)
+        return event
+
+    def _is_known(self, event: out.SessionEvent) -> bool:
+        """Whether an event is a fresh line's answer to what it was told; an item that it refuses is named."""
+        if item_id := self.restoration.refused(event):
+            state, durability = SessionState.ACTIVE, self._lanes.durability
+            self._lanes.control(out.StateChanged(state, durability, "unrestored", unrestored_items=(item_id,)))
+            return True
+        return self.restoration.takes(event)
+
+    def _cut(self, event: out.Interrupted, dropped: Mapping[str, int]) -> out.Interrupted:
+        sample_bytes = self._conversation.turns.output_format.sample_bytes
+        unsent = dropped.get(event.item_id, 0) // sample_bytes
+        return replace(event, sent_samples=event.sent_samples - unsent)
