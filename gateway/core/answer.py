@@ -29,6 +29,8 @@ class Answer:
     item_id: str = ""
     size_bytes: int = 0
     tool_calls: int = 0
+    # Whether the caller was told that it is cut.
+    is_cut: bool = False
 
     def listen(self, data: bytes, before_bytes: int, fmt: AudioFormat, now: float) -> float | None:
         """Look for the first audible sample in a piece; None = it is not there.
@@ -47,6 +49,7 @@ class Answer:
 
     def interrupted(self, cause: out.InterruptionCause, fmt: AudioFormat) -> out.Interrupted:
         """Say that it was cut, and after how much."""
+        self.is_cut = True
         sent_samples = self.size_bytes // fmt.sample_bytes
         return out.Interrupted(self.id, self.item_id, cause, sent_samples, had_tool_calls=self.tool_calls > 0)
 

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 # So many requests of a kind may wait for their answers.
 ASKED_MAX: Final = 32
+# And so many items, of which a refusal may yet come.
+CREATED_MAX: Final = 1024
 
 
 @dataclass(slots=True)
@@ -17,15 +19,16 @@ class Asked:
     deletions: dict[str, str] = field(default_factory=dict)
     truncations: dict[str, tuple[str, int]] = field(default_factory=dict)
     commits: dict[str, None] = field(default_factory=dict)
-    responses: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def bound(self) -> None:
         """Forget the oldest requests that nothing came of: who asks for so much wants the last of it."""
-        for requests in (self.truncations, self.deletions, self.commits, self.responses):
+        for requests in (self.truncations, self.deletions, self.commits):
             while len(requests) > ASKED_MAX:
                 del requests[next(iter(requests))]
+        while len(self.created) > CREATED_MAX:
+            del self.created[next(iter(self.created))]
 
     def drop(self, event_id: str) -> None:
         """Forget a request that was refused."""
-        for requests in (self.patches, self.created, self.deletions, self.truncations, self.commits, self.responses):
+        for requests in (self.patches, self.created, self.deletions, self.truncations, self.commits):
             requests.pop(event_id, None)

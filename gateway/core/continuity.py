@@ -4,15 +4,16 @@ Pure. The events that a fresh line is sent come out of here, and nothing else kn
 that it is a fresh one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import pybase64
 from msgspec.structs import replace
 
 from gateway.core import events as out
-from gateway.core.history import History, Replay
+from gateway.core.history import History
 from gateway.core.input_ring import InputRing
+from gateway.core.replay import Replay
 from gateway.core.turns import TurnTaking, detection_of
 
 # Spoken turns whose words have not come yet, all together.
@@ -39,6 +40,9 @@ class Continuity:
         self._commits: dict[str, int] = {}
         self._spoken: dict[str, bytes] = {}
         self._numbered = 0
+        # Items that the present line was told in words.
+        self._told: frozenset[str] = frozenset()
+        self._ring.is_manual = not TurnTaking.of(configuration).by_server
         # The path of every audio frame up.
         self.audio = self._ring.append
 
@@ -79,16 +83,39 @@ class Continuity:
             case out.ErrorEvent():
                 self._commits.pop(event.event_id, None)
         self._history.heard(event)
+        if isinstance(event, out.SessionUpdated):
+            self._ring.is_manual = not TurnTaking.of(self._history.configuration).by_server
         return event
+
+    def configures(self, event_id: str) -> None:
+        """Record a change of the configuration that is the gateway's own, and not to be remembered."""
+        self._history.configures(event_id)
+
+    def interrupted(self, event: out.Interrupted, sent_ms: int, received_ms: int) -> None:
+        """Record that an answer was cut: of the audio that came so much has gone to the caller."""
+        self._history.interrupted(event.response_id, event.item_id, sent_ms, received_ms)
+
+    def truncated_here(self, event: Mapping[str, Any]) -> out.ItemTruncated | None:
+        """Return what a truncation comes to that the present line cannot carry out: it has the words, and no audio."""
+        item_id, end_ms = event.get("item_id"), event.get("audio_end_ms")
+        is_ours = event.get("type") == "conversation.item.truncate" and item_id in self._told
+        if not is_ours or not isinstance(end_ms, int) or isinstance(end_ms, bool):
+            return None
+        self._history.truncate(str(item_id), end_ms)
+        return out.ItemTruncated(str(item_id), end_ms)
 
     @property
     def rest_bytes(self) -> int:
         """How much audio a fresh line would hear again."""
         return len(self._ring.rest())
 
-    def line_lost(self, sent_ms: Mapping[str, int]) -> None:
-        """Record that the line is gone; `sent_ms` = of items under way so much audio has gone to the caller."""
-        self._history.line_lost(sent_ms)
+    def line_lost(self) -> None:
+        """Record that the line is gone."""
+        self._history.line_lost()
+
+    def restored(self, unrestored: Iterable[str]) -> None:
+        """Record that a fresh line was told everything but these, and that the caller knows."""
+        self._history.named(unrestored)
 
     def replay(self) -> tuple[Replay, list[Mapping[str, Any]]]:
         """Return what a fresh line is told, as a whole and as client events in order.
@@ -100,7 +127,9 @@ class Continuity:
         rest = self._ring.rest()
         self._line_from, self._speech_stopped_at = self._ring.end - len(rest), None
         self._commits.clear()
-        self._history.replayed(told.unrestored)
+        self._history.replayed()
+        self._told = frozenset(str(event["item"]["id"]) for event in told.items)
+        self._ring.is_manual = not TurnTaking.of(told.configuration).by_server
         return told, list(self._events(told, rest))
 
     def _events(self, told: Replay, rest: bytes) -> Iterator[Mapping[str, Any]]:

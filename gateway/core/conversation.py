@@ -14,8 +14,7 @@ from gateway.core.redaction import redact, shown_code
 from gateway.core.tally import Tally, limit_of, usage_of
 from gateway.core.turns import TurnTaking, detection_of, names_interruption
 
-# How long the server may take to hear that the last audio was speech.
-HEARING_SECONDS: Final = 2.0
+HEARING_SECONDS: Final = 2.0  # that the server may take to hear that the last audio was speech
 # Silence sent after the caller's last sample, beyond what the server needs to end a turn.
 SILENCE_MARGIN_MS: Final = 300
 # Why an answer ended whose line was lost, where the provider would say `turn_detected`.
@@ -36,9 +35,8 @@ class Conversation:
         self.config_rejected = False
         # The event of the caller's own last word on whether speech interrupts, unless it was refused.
         self.interruption_set_by = ""
-        # (what it is counted from, seconds) of first audios that nobody has collected yet.
+        # Of what nobody has collected yet: (what it is counted from, seconds) of first audio, and of audible audio.
         self.first_audios: list[tuple[str, float]] = []
-        # The same for first audible audio, which is what a listener waits for.
         self.first_audibles: list[float] = []
         self._answers: dict[str, Answer] = {}
         # By event id, in order: what was asked for and has not been answered.
@@ -50,6 +48,7 @@ class Conversation:
         self._speech_stopped_at: float | None = None
         self._unheard_bytes = 0
         self._hear_until = 0.0
+        self._input_has_ended = False
         self._transcripts_due: set[str] = set()
         self._numbered = 0
 
@@ -87,6 +86,7 @@ class Conversation:
 
     def input_ended(self, now: float) -> bytes:
         """Record that no more input comes; return the silence that lets the server end the turn."""
+        self._input_has_ended = True
         if not self.turns.by_server or not (self._unheard_bytes or self._turn_open):
             return b""
         self._hear_until = now + HEARING_SECONDS
@@ -94,8 +94,6 @@ class Conversation:
         # Zero is silence in PCM; the G.711 codes for it are not zero.
         quiet = {"audio/pcmu": b"\xff", "audio/pcma": b"\xd5"}.get(fmt.name, b"\0")
         return quiet * fmt.size_bytes(self.turns.silence_ms + SILENCE_MARGIN_MS)
-
-    # Questions.
 
     @property
     def is_busy(self) -> bool:
@@ -230,21 +228,23 @@ class Conversation:
 
     # The end of a line.
 
-    def asked_again(self) -> None:
-        """Forget what was asked for since: whoever remembers it asks a fresh line."""
-        self._requested.clear()
-        self._commits.clear()
+    def asked_again(self, now: float, configuration: Mapping[str, Any]) -> None:
+        """A fresh line is told everything: it is asked again what was asked, and hears the end again."""
+        self.turns, self.detection = TurnTaking.of(configuration), detection_of(configuration)
+        self._requested, self._commits = {}, {}
+        if self._input_has_ended and self._unheard_bytes:
+            self._hear_until = now + HEARING_SECONDS
 
     def line_lost(self, now: float, unheard_bytes: int) -> Sequence[out.SessionEvent]:
         """Record the end of the line; return those of its answers. A fresh one hears `unheard_bytes` again."""
         ends = list[out.SessionEvent]()
         for answer in self._answers.values():
-            if answer.first_audio_at is not None:
+            if answer.first_audio_at is not None and not answer.is_cut:
                 ends.append(answer.interrupted(out.InterruptionCause.UPSTREAM_LOST, self.turns.output_format))
             ends.append(answer.done(now, "cancelled", LINE_LOST))
-        self._answers.clear()
-        self.asked_again()
-        self._transcripts_due.clear()
+        ends += [out.UserTranscript("", item_id, LINE_LOST) for item_id in sorted(self._transcripts_due)]
+        for owed in (self._answers, self._requested, self._commits, self._transcripts_due):
+            owed.clear()
         self._answer_expected = self._turn_open = False
         self._speech_stopped_at, self._unheard_bytes = None, unheard_bytes
         return ends

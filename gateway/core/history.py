@@ -12,6 +12,8 @@ from gateway.core import events as out
 from gateway.core import items
 from gateway.core.asked import ASKED_MAX, Asked
 from gateway.core.items import Body
+from gateway.core.owed import Begun, Owed
+from gateway.core.replay import Replay
 from gateway.core.template import overlay
 from gateway.core.turns import TurnTaking
 
@@ -27,30 +29,6 @@ class _Item:
     body: Body | None
     # How long its audio is; 0 = it has none, or that is not known.
     audio_ms: int = 0
-
-
-@dataclass(slots=True)
-class _Answer:
-    """An answer under way: the request for it; None = the provider answers a turn by itself."""
-
-    request: Mapping[str, Any] | None
-    # Whether it has done something that must not be done twice, or that was heard.
-    has_begun: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """What goes up a fresh line, in order, and the items that cannot."""
-
-    configuration: Mapping[str, Any]
-    items: tuple[Mapping[str, Any], ...]
-    # Whether the caller has asked to end its turn and was not answered.
-    commits: bool
-    # Answers that were asked for and have not begun.
-    requests: tuple[Mapping[str, Any], ...]
-    unrestored: tuple[str, ...]
-    # Items that the caller was not told of as done: it is told by the fresh line.
-    unconfirmed: frozenset[str] = frozenset()
 
 
 class History:
@@ -69,11 +47,11 @@ class History:
         # Items that had to make room.
         self._forgotten: dict[str, None] = {}
         self._asked = Asked()
-        # What has come of answers' items that are not complete, by item.
-        self._words: dict[str, list[str]] = {}
-        self._answers: dict[str, _Answer] = {}
-        # Whether the provider owes an answer to a turn that it has ended itself.
-        self._owes_answer = False
+        # Items of answers that are not complete.
+        self._begun: dict[str, Begun] = {}
+        # Changes of the configuration that are the gateway's own, and not confirmed.
+        self._own_updates: dict[str, None] = {}
+        self._owed = Owed()
 
     # From the caller.
 
@@ -84,8 +62,11 @@ class History:
             case "session.update" if isinstance(patch := event.get("session"), Mapping):
                 asked.patches[event_id] = patch
             case "conversation.item.create" if isinstance(item := event.get("item"), Mapping):
-                asked.created[event_id] = created = str(item.get("id", ""))
-                self._put(created, _Item(item))
+                created = str(item.get("id", ""))
+                if created not in self._items:  # the provider refuses a second one of the name
+                    asked.created[event_id] = created
+                    self._put(created, _Item(item))
+                    self._place(created, event.get("previous_item_id"))
             case "conversation.item.delete" if isinstance(item_id, str):
                 asked.deletions[event_id] = item_id
             case "conversation.item.truncate" if isinstance(item_id, str):
@@ -94,7 +75,9 @@ class History:
             case "input_audio_buffer.commit":
                 asked.commits[event_id] = None
             case "response.create":
-                asked.responses[event_id] = event
+                self._owed.ask(event_id, event)
+            case "response.cancel":
+                self._owed.cancel(event.get("response_id"))
         if len(asked.patches) > ASKED_MAX:
             self._confirm(next(iter(asked.patches)))
         asked.bound()
@@ -107,20 +90,37 @@ class History:
         if reader is not None:
             reader(self, event)
 
-    def line_lost(self, sent_ms: Mapping[str, int]) -> None:
-        """Record that the line is gone; `sent_ms` = of these items so much audio has gone to the caller."""
-        for item_id in self._words.keys() | sent_ms.keys():
-            words = "".join(self._words.pop(item_id, ()))
-            if sent_ms.get(item_id) or words:
-                self._put(item_id, _Item(items.said(words), sent_ms.get(item_id, 0)))
-        for number, answer in enumerate(self._answers.values()):
-            if answer.has_begun:
-                continue
-            if answer.request is None:
-                self._owes_answer = True
-            else:
-                self._asked.responses = {f"again-{number}": answer.request, **self._asked.responses}
-        self._answers.clear()
+    def configures(self, event_id: str) -> None:
+        """Record a change of the configuration that is none of the caller's, and not to be remembered."""
+        self._own_updates[event_id] = None
+
+    def interrupted(self, response_id: str, item_id: str, sent_ms: int, received_ms: int) -> None:
+        """Record that an answer was cut: of the audio that came so much has gone to the caller."""
+        if sent_ms and not self._owed.is_apart(response_id):
+            self._owed.say(response_id)
+            begun = self._begun.setdefault(item_id, Begun(response_id))
+            begun.sent_ms, begun.received_ms = sent_ms, received_ms
+
+    def truncate(self, item_id: str, end_ms: int) -> None:
+        """Let an answer end there."""
+        self._cut(item_id, end_ms)
+
+    def line_lost(self) -> None:
+        """Record that the line is gone; whatever was heard of an answer stays said."""
+        for item_id, begun in self._begun.items():
+            words = "".join(begun.words)
+            if begun.sent_ms and words:
+                body = items.said(words)
+                if begun.sent_ms < begun.received_ms:
+                    body = items.cut(body, begun.sent_ms, begun.received_ms)
+                self._put(item_id, _Item(body, begun.sent_ms))
+            elif begun.sent_ms:  # it was heard, and nobody knows the words
+                self._put(item_id, _Item(None))
+            elif begun.is_written:
+                self._put(item_id, _Item(items.said(words)))
+        self._begun.clear()
+        self._own_updates.clear()
+        self._owed.line_lost()
 
     # For a fresh line.
 
@@ -130,12 +130,16 @@ class History:
         `spoken` = the audio, in base64, of turns whose words are not known.
         """
         asked = self._asked
+        updates = bool(asked.patches)
         for event_id in list(asked.patches):
             self._confirm(event_id)
         for item_id in asked.deletions.values():
             self._drop(item_id)
         for item_id, end_ms in asked.truncations.values():
             self._cut(item_id, end_ms)
+        deleted = (out.ItemDeleted(item_id) for item_id in asked.deletions.values())
+        truncated = (out.ItemTruncated(*asked_for) for asked_for in asked.truncations.values())
+        confirmed: tuple[out.ItemDeleted | out.ItemTruncated, ...] = (*deleted, *truncated)
         for requests in (asked.created, asked.deletions, asked.truncations):
             requests.clear()
         bodies = {
@@ -143,26 +147,26 @@ class History:
             for item_id, item in self._items.items()
         }
         known = {item_id: body for item_id, body in bodies.items() if body is not None}
-        auto = ({"type": "response.create"},) if self._owes_answer else ()
         return Replay(
             configuration=self.configuration,
             items=tuple({"type": "conversation.item.create", "item": {**b, "id": i}} for i, b in known.items()),
             commits=bool(asked.commits),
-            requests=(*auto, *asked.responses.values()),
+            requests=self._owed.requests(),
             unrestored=(*self._forgotten, *(item_id for item_id in self._items if item_id not in known)),
             unconfirmed=frozenset(known.keys() - self._told),
+            confirmed=confirmed,
+            updates=updates,
         )
 
-    def replayed(self, unrestored: Iterable[str]) -> None:
-        """Record that a fresh line was told: what is asked for again has new event ids.
+    def replayed(self) -> None:
+        """Record that a fresh line is being told: what is asked for again has new event ids."""
+        self._asked.commits.clear()
+        self._owed.asked_again()
 
-        What could not be restored is named once.
-        """
+    def named(self, unrestored: Iterable[str]) -> None:
+        """Record that the caller knows what could not be restored: it is named once."""
         for item_id in unrestored:
             self._drop(item_id)
-        self._asked.commits.clear()
-        self._asked.responses.clear()
-        self._owes_answer = False
 
     # Events.
 
@@ -171,14 +175,20 @@ class History:
         if self._asked.commits:
             self._asked.commits.pop(next(iter(self._asked.commits)))
         else:
-            self._owes_answer = self._turns.by_server and self._turns.create_response
+            self._owed.turn_ended(is_answered=self._turns.by_server and self._turns.create_response)
 
-    def _delta(self, event: out.TranscriptDelta | out.TextDelta) -> None:
-        self._words.setdefault(event.item_id, []).append(event.delta)
-        self._begun(event.response_id)
+    def _spoken(self, event: out.TranscriptDelta) -> None:
+        if not self._owed.is_apart(event.response_id):
+            self._begun.setdefault(event.item_id, Begun(event.response_id)).words.append(event.delta)
+
+    def _written(self, event: out.TextDelta) -> None:
+        self._owed.say(event.response_id)
+        if not self._owed.is_apart(event.response_id):
+            begun = self._begun.setdefault(event.item_id, Begun(event.response_id, is_written=True))
+            begun.words.append(event.delta)
 
     def _done(self, event: out.ItemDone) -> None:
-        self._words.pop(event.item_id, None)
+        self._begun.pop(event.item_id, None)
         self._told.add(event.item_id)
         item = self._items.get(event.item_id)
         if item is not None and item.body is not None:
@@ -199,8 +209,9 @@ class History:
             self._put(event.item_id, _Item(items.written("user", event.text)))
 
     def _called(self, event: out.ToolCall) -> None:
-        self._put(event.item_id, _Item(items.call(event.call_id, event.name, event.arguments_json)))
-        self._begun(event.response_id)
+        self._owed.say(event.response_id)
+        if not self._owed.is_apart(event.response_id):
+            self._put(event.item_id, _Item(items.call(event.call_id, event.name, event.arguments_json)))
 
     def _deleted(self, event: out.ItemDeleted) -> None:
         deletions = self._asked.deletions
@@ -214,31 +225,24 @@ class History:
         self._cut(event.item_id, event.audio_end_ms)
 
     def _updated(self, _event: out.SessionUpdated) -> None:
-        if self._asked.patches:
+        if self._own_updates:
+            del self._own_updates[next(iter(self._own_updates))]
+        elif self._asked.patches:
             self._confirm(next(iter(self._asked.patches)))
 
     def _answering(self, event: out.ResponseCreated) -> None:
-        request: Mapping[str, Any] | None = None
-        if self._owes_answer:
-            self._owes_answer = False
-        elif self._asked.responses:
-            request = self._asked.responses.pop(next(iter(self._asked.responses)))
-        self._answers[event.response_id] = _Answer(request)
+        self._owed.begin(event.response_id)
 
     def _answered(self, event: out.ResponseDone) -> None:
-        if event.response_id not in self._answers:  # a log does not tell when it began
-            self._answering(out.ResponseCreated(event.response_id, {}))
-        del self._answers[event.response_id]
-        self._words.clear()
-
-    def _begun(self, response_id: str) -> None:
-        if (answer := self._answers.get(response_id)) is not None:
-            answer.has_begun = True
+        self._owed.end(event.response_id)
+        self._begun = {item_id: each for item_id, each in self._begun.items() if each.response_id != event.response_id}
 
     def _refused(self, event_id: str) -> None:
         if (created := self._asked.created.get(event_id)) is not None:
             self._drop(created)
+        self._own_updates.pop(event_id, None)
         self._asked.drop(event_id)
+        self._owed.refuse(event_id)
 
     def _confirm(self, event_id: str) -> None:
         self.configuration = overlay(self.configuration, self._asked.patches.pop(event_id))
@@ -255,6 +259,14 @@ class History:
             self._drop(oldest)
             self._forgotten[oldest] = None
 
+    def _place(self, item_id: str, previous: object) -> None:
+        """Move an item behind another one; `root` = before all, and what is not known stays last."""
+        if previous != "root" and previous not in self._items:
+            return
+        names = [name for name in self._items if name != item_id]
+        at = 0 if previous == "root" else names.index(str(previous)) + 1
+        self._items = {name: self._items[name] for name in (*names[:at], item_id, *names[at:])}
+
     def _drop(self, item_id: str) -> None:
         self._items.pop(item_id, None)
         self._forgotten.pop(item_id, None)
@@ -270,8 +282,8 @@ class History:
 
 _READERS: Final[Mapping[type[Any], Any]] = {
     out.InputCommitted: History._committed,  # noqa: SLF001 its own table
-    out.TranscriptDelta: History._delta,  # noqa: SLF001
-    out.TextDelta: History._delta,  # noqa: SLF001
+    out.TranscriptDelta: History._spoken,  # noqa: SLF001
+    out.TextDelta: History._written,  # noqa: SLF001
     out.ItemDone: History._done,  # noqa: SLF001
     out.UserTranscript: History._transcribed,  # noqa: SLF001
     out.ToolCall: History._called,  # noqa: SLF001

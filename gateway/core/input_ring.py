@@ -17,11 +17,22 @@ SPEECH_SECONDS: Final = 30.0
 class InputRing:
     """Pieces of audio in the order in which they came."""
 
-    __slots__ = ("_pieces", "_quiet_bytes", "_sample_bytes", "_speech_bytes", "_speech_from", "end", "start")
+    __slots__ = (
+        "_pieces",
+        "_quiet_bytes",
+        "_sample_bytes",
+        "_speech_bytes",
+        "_speech_from",
+        "end",
+        "is_manual",
+        "start",
+    )
 
     def __init__(self, fmt: AudioFormat, padding_ms: int) -> None:
         """Begin empty, at the beginning of the session."""
         self.start = self.end = 0
+        # Whether the caller says where a turn ends: then all that comes is part of one.
+        self.is_manual = False
         self._pieces: deque[bytes] = deque()
         self._sample_bytes = fmt.sample_bytes
         self._quiet_bytes = int((QUIET_SECONDS + padding_ms / 1000) * fmt.bytes_per_second)
@@ -30,9 +41,12 @@ class InputRing:
 
     def append(self, data: bytes) -> None:
         """Keep one more piece. The path of every audio frame up."""
+        if not data:
+            return
         self._pieces.append(data)
         self.end += len(data)
-        limit = self._quiet_bytes if self._speech_from is None else self._speech_bytes
+        is_quiet = self._speech_from is None and not self.is_manual
+        limit = self._quiet_bytes if is_quiet else self._speech_bytes
         while self.end - self.start - len(self._pieces[0]) >= limit:
             self.start += len(self._pieces.popleft())
 
@@ -60,5 +74,5 @@ class InputRing:
         return b"".join(self._pieces)[self._begin() - self.start :]
 
     def _begin(self) -> int:
-        begin = self.start if self._speech_from is None else self._speech_from
+        begin = self.start if self._speech_from is None else max(self.start, self._speech_from)
         return begin + -begin % self._sample_bytes  # a piece may have ended in the middle of a sample

@@ -56,6 +56,8 @@ class Restoration:
             case out.SessionUpdated() if self._updates:
                 self._updates = 0
                 return True
+            case out.ConfigRejected():
+                self._updates = 0
         return False
 
     def takes_raw(self, frame: bytes) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gateway.core import event_ids
 from gateway.core import events as out
-from gateway.core.realtime import encode, session_update
+from gateway.core.realtime import encode
 from gateway.core.template import merge
 from gateway.core.turns import detection_of
 from gateway.runtime.opening import Opening
@@ -48,10 +48,10 @@ async def send_first(relay: Relay, opening: Opening, *, is_configured: bool) -> 
     """Send what comes before the caller's own words. Nothing is waited for: the caller's first bytes follow at once."""
     greet, session = opening.request.greet, opening.session
     if not is_configured:
-        await relay.send(session_update(guarded(session) if is_guarded(opening) else session, event_ids.CONFIG))
+        await relay.configure(guarded(session) if is_guarded(opening) else session, event_ids.CONFIG)
     elif is_guarded(opening):
         patch = _turn_detection(session, interrupts=False)
-        await relay.send(session_update({"type": session["type"], **patch}, event_ids.CONFIG))
+        await relay.configure({"type": session["type"], **patch}, event_ids.CONFIG)
     for number, item in enumerate(opening.request.history, start=1):
         await relay.send(encode(relay.stamped(item)))
         if number % HISTORY_BATCH == 0:  # a socket with room does not wait: let the others have their turn
@@ -77,7 +77,7 @@ async def lift_guard(relay: Relay, opening: Opening) -> None:
         return
     if found.get("interrupt_response") is False:
         patch = {"audio": {"input": {"turn_detection": {**found, "interrupt_response": True}}}}
-        await relay.send(session_update({"type": opening.session["type"], **patch}, event_ids.GUARD))
+        await relay.configure({"type": opening.session["type"], **patch}, event_ids.GUARD)
 
 
 def _first_words(greet: out.Greet) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ stands ready by then.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -24,6 +24,7 @@ from gateway.runtime.lease import LeasedLine
 from gateway.runtime.opening import Opening
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.pools import find_pool
+from gateway.runtime.ports import CallerGoneError
 from gateway.runtime.pulse import watch
 from gateway.runtime.relay import Relay
 from gateway.runtime.session_options import SessionParts
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 # How often a session that is to move looks for a quiet moment, and asks for a line that it did not get.
 QUIET_LOOK_SECONDS: Final = 0.05
 ASK_AGAIN_SECONDS: Final = 1.0
+STUCK_LOOK_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -88,14 +90,16 @@ class LineKeeping:
             while (held := self._present) is not None:
                 try:
                     await self._carry(held)
-                except UpstreamError as lost:
-                    if self._session.is_ending:
-                        raise
-                    await self._replace(held, lost)
-                else:
                     if self._session.is_ending:
                         return
                     await self._move(held)
+                except UpstreamError as lost:
+                    if self._session.is_ending:
+                        raise
+                    await self._replace(self._present or held, lost)
+        except CallerGoneError:  # what a wish for a line says whose session has ended meanwhile
+            if not self._session.is_ending:
+                raise
         finally:
             ended, self._present, self._next = (self._present, self._next), None, None
             for each in ended:
@@ -109,6 +113,7 @@ class LineKeeping:
             relay.downlink(upstream),
             watch(upstream, lambda: relay.heard_at, lambda: relay.conversation.is_busy, options.pulse),
             self._until_due(held),
+            self._until_stuck(),
         ]
         tasks = [asyncio.ensure_future(work) for work in works]
         try:
@@ -120,6 +125,13 @@ class LineKeeping:
         for end in ends:
             if isinstance(end, Exception):
                 raise end
+
+    async def _until_stuck(self) -> None:
+        """Raise `UpstreamError` when a message to the line has been under way for too long."""
+        longest = self._parts.options.send_max_seconds
+        while self._relay.sending_seconds(self._now()) < longest:  # noqa: ASYNC110 nobody tells
+            await asyncio.sleep(STUCK_LOOK_SECONDS)
+        raise UpstreamError(Reason.UPSTREAM_STUCK, "the provider has stopped reading")
 
     # A line that is lost.
 
@@ -145,6 +157,8 @@ class LineKeeping:
                     self._parts.observer.recovered("line_lost", "failed", self._now() - began)
                     raise lost from None
                 await asyncio.sleep(delay)
+        if self._session.is_ending:
+            return
         self._session.move(SessionEvent.UPSTREAM_READY)
         self._tell(SessionState.ACTIVE, "line_replaced", unrestored)
         self._parts.observer.recovered("line_lost", "ok", self._now() - began)
@@ -157,19 +171,31 @@ class LineKeeping:
         when = due(held.line.upstream.life_seconds, self._parts.options.rotation, self._rng)
         if when is None:
             await asyncio.get_running_loop().create_future()
-            return
+            return None
         await asyncio.sleep(max(0.0, held.ready_at + when.soft - self._now()))
         must = held.ready_at + when.hard
-        while self._next is None:
-            try:
+        while (standing_by := await self._standing_by(must)) is None:  # noqa: ASYNC110 it is asked for each time
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+        gone = asyncio.ensure_future(standing_by.line.upstream.wait_closed())
+        try:
+            while self._now() < must and self._relay.conversation.is_due(self._now()):
+                await asyncio.wait({gone}, timeout=QUIET_LOOK_SECONDS)
+                if gone.done():  # it is lost before it was used: the present one is as good as before
+                    self._next = None
+                    await standing_by.leases.aclose()
+                    return await self._until_due(held)
+        finally:
+            gone.cancel()
+
+    async def _standing_by(self, must: float) -> _Held | None:
+        """Return a line for the time after this one; None = there was none. Then the provider ends this one in time."""
+        if self._next is None:
+            with suppress(GatewayError):
                 self._next = await self._lease(max(0.0, must - self._now()))
-            except GatewayError:  # if none comes in time, the provider ends the line, and it is replaced then
-                await asyncio.sleep(ASK_AGAIN_SECONDS)
-        while self._now() < must and self._relay.conversation.is_due(self._now()):  # noqa: ASYNC110 nobody tells
-            await asyncio.sleep(QUIET_LOOK_SECONDS)
+        return self._next
 
     async def _move(self, held: _Held) -> None:
-        """Go on with the line that stands by. Raises nothing: should it be lost, that is found out by its use."""
+        """Go on with the line that stands by. Raises `UpstreamError` when that is lost as well."""
         began = self._now()
         self._relay.detach()
         self._session.move(SessionEvent.UPSTREAM_LOST)
@@ -177,15 +203,16 @@ class LineKeeping:
             unrestored = await self._switch(await self._take_next(0.0))
         except GatewayError as error:
             self._parts.observer.rotated("expiry", "failed")
-            self._session.move(SessionEvent.UPSTREAM_READY)
             _log.warning("rotation_failed", session_id=self._session.id, reason=error.reason)
+            raise UpstreamError(Reason.UPSTREAM_CLOSED, error.message) from None
+        finally:
             await held.leases.aclose()
+        if self._session.is_ending:
             return
         self._session.move(SessionEvent.UPSTREAM_READY)
         self._tell(SessionState.ACTIVE, "rotation", unrestored)
         self._parts.observer.rotated("expiry", "ok")
         _log.info("line_rotated", **self._words(began, unrestored))
-        await held.leases.aclose()
 
     # Both.
 

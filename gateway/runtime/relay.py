@@ -104,6 +104,7 @@ class Relay:
         deadline = self._now() + max_seconds
         silence = self.conversation.input_ended(self._now())
         if silence:
+            self.continuity.audio(silence)
             await self.send(encode_append(silence))
         # Without a line, what is owed is asked of the next one.
         while (self._upstream is None or self.conversation.is_due(self._now())) and self._now() < deadline:
@@ -133,13 +134,20 @@ class Relay:
         `configured_as` = what the line has on it already. Raises `UpstreamClosedError`.
         """
         told, events = self.continuity.replay()
-        self.conversation.asked_again()
-        is_configured = configured_as == told.configuration
-        frames = [] if is_configured else [session_update(told.configuration, event_ids.CONFIG)]
+        self.conversation.asked_again(self._now(), told.configuration)
+        is_configured = configured_as == told.configuration and not told.updates
+        frames = list[bytes]()
+        if not is_configured:
+            self.continuity.configures(event_ids.CONFIG)
+            frames.append(session_update(told.configuration, event_ids.CONFIG))
         # The caller's audio was counted and remembered when it came.
-        stamped = [event if event["type"] == APPEND else self._remembered(event, 0) for event in events]
+        stamped = [event if event["type"] == APPEND else self._again(event) for event in events]
         frames += map(encode, stamped)
-        self._teller.restoration = Restoration(stamped, is_configured=is_configured, unconfirmed=told.unconfirmed)
+        # What the caller has asked for and was not answered is answered by the fresh line, or here.
+        is_silent = not is_configured and not told.updates
+        self._teller.restoration = Restoration(stamped, is_configured=not is_silent, unconfirmed=told.unconfirmed)
+        for event in told.confirmed:
+            self._lanes.control(event)
         self._late, self._late_bytes = deque(), 0
         for frame in frames:
             await upstream.send(frame)
@@ -148,6 +156,7 @@ class Relay:
             self._late_bytes -= len(frame)
             await upstream.send(frame)
         self.attach(upstream)
+        self.continuity.restored(told.unrestored)
         return told.unrestored
 
     async def downlink(self, upstream: Upstream) -> None:
@@ -223,9 +232,18 @@ class Relay:
         while self._late is not None and self._late_bytes > LATE_MAX_BYTES:  # noqa: ASYNC110 nobody tells
             await asyncio.sleep(LATE_LOOK_SECONDS)
 
+    async def configure(self, session: Mapping[str, Any], event_id: str) -> None:
+        """Send a configuration that is the gateway's own."""
+        self.continuity.configures(event_id)
+        await self.send(session_update(session, event_id))
+
     def stamped(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a client event of our own with an id by which a refusal finds its way back; it is remembered."""
         return self._remembered(event, 0)
+
+    def _again(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask a fresh line for something; a refusal finds its way back to the control that asked first."""
+        return self._remembered(event, event_ids.cseq_of(str(event.get("event_id", ""))))
 
     def _remembered(self, event: Mapping[str, Any], cseq: int) -> Mapping[str, Any]:
         stamped = self.conversation.stamp(self.continuity.named(event), cseq)
@@ -254,7 +272,10 @@ class Relay:
             except CallerError as error:
                 self._refuse(error.reason, error.message, message.cseq)
                 return
-            await self.send(encode(self._remembered(allowed, message.cseq)))
+            if (truncated := self.continuity.truncated_here(allowed)) is not None:
+                self._lanes.control(truncated)
+            else:
+                await self.send(encode(self._remembered(allowed, message.cseq)))
 
     def _allowed(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """Hold a change of the session to what an `open` may change; name the type, which the provider wants."""

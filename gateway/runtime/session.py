@@ -57,6 +57,8 @@ class LiveSession:
         self.pool = self.model = ""
         self.stream = stream
         self.line: LeasedLine | None = None
+        # What it was opened with; `line` may be another one.
+        self.first_line: LeasedLine | None = None
         self.upstream_session_id = ""
         self.conversation = Conversation(TurnTaking())
         self.started_at = self.stirred_at = self._now()
@@ -162,6 +164,7 @@ class LiveSession:
 
     async def _converse(self, line: LeasedLine, opening: Opening, leases: AsyncExitStack) -> Ending:
         parts, template = self._parts, opening.pool.template
+        self.first_line = line
         self.takes(line)
         session = guarded(opening.session) if is_guarded(opening) else opening.session
         self.conversation = Conversation(TurnTaking.of(session), detection_of(session))

@@ -4,10 +4,10 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from gateway.core import events as out
-from gateway.core.errors import CallerError, Reason, UpstreamError
+from gateway.core.errors import CallerError, Reason
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.relay import Relay
-from gateway.runtime.session_options import Ending, SessionOptions, SessionParts
+from gateway.runtime.session_options import Ending, SessionParts
 from gateway.runtime.session_words import idle_max_seconds, life_max_seconds
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ LOOK_SECONDS: Final = 1.0
 
 
 async def hold_to_limits(session: "LiveSession", relay: Relay, lanes: Lanes, parts: SessionParts) -> None:
-    """Look once a second until cancelled. Raises what a stuck side ends the session with."""
+    """Look once a second until cancelled. Raises `CallerError` SLOW_CALLER or UNAUTHENTICATED."""
     options, promised = parts.options, parts.lanes.store.durability
     life, idle = life_max_seconds(session.request, options), idle_max_seconds(session.request, options)
     loop, told_to_leave = asyncio.get_running_loop(), False
@@ -29,7 +29,9 @@ async def hold_to_limits(session: "LiveSession", relay: Relay, lanes: Lanes, par
             session.end(Ending(out.ClosedReason.LIFE_OVER))
         elif now - relay.stirred_at >= idle:
             session.end(Ending(out.ClosedReason.IDLE))
-        _check_both_sides(relay, options, now)
+        if relay.writing_seconds(now) >= options.send_max_seconds:
+            text = f"a message has waited {options.send_max_seconds:.0f} s to be read"
+            raise CallerError(Reason.SLOW_CALLER, text)
         if (durability := parts.lanes.store.durability) is not promised:
             promised = durability
             lanes.promise(durability)
@@ -40,12 +42,3 @@ async def hold_to_limits(session: "LiveSession", relay: Relay, lanes: Lanes, par
             told_to_leave = True
         elif now >= session.leaves_by:
             raise CallerError(Reason.UNAUTHENTICATED, "the caller's credentials have been taken away")
-
-
-def _check_both_sides(relay: Relay, options: SessionOptions, now: float) -> None:
-    if relay.sending_seconds(now) >= options.send_max_seconds:
-        text = "the provider has stopped reading"
-        raise UpstreamError(Reason.UPSTREAM_STUCK, text)
-    if relay.writing_seconds(now) >= options.send_max_seconds:
-        text = f"a message has waited {options.send_max_seconds:.0f} s to be read"
-        raise CallerError(Reason.SLOW_CALLER, text)

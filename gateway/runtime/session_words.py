@@ -60,7 +60,7 @@ def opened(session: "LiveSession", line: LeasedLine, template: Template, parts: 
 
 def report(session: "LiveSession", ending: Ending, now: float) -> SessionReport:
     """What is known of the session at its end."""
-    line, tally, error = session.line, session.conversation.tally, ending.error
+    line, tally, error = session.first_line, session.conversation.tally, ending.error
     return SessionReport(
         session_id=session.id,
         pool=session.pool,

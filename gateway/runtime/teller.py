@@ -70,23 +70,23 @@ class Teller:
     def line_lost(self, now: float) -> None:
         """Tell what the end of the line has cut off, and let it be remembered."""
         ends = self._conversation.line_lost(now, self._continuity.rest_bytes)
-        fmt, sent_ms, dropped = self._conversation.turns.output_format, dict[str, int](), dict[str, int]()
+        dropped: dict[str, int] = {}
         for event in ends:
-            told = self._pass_on(event, dropped)
-            if isinstance(told, out.Interrupted):
-                sent_ms[told.item_id] = fmt.milliseconds(told.sent_samples * fmt.sample_bytes)
-        self._continuity.line_lost(sent_ms)
+            self._pass_on(event, dropped)
+        self._continuity.line_lost()
 
-    def _pass_on(self, event: out.SessionEvent, dropped: dict[str, int]) -> out.SessionEvent:
+    def _pass_on(self, event: out.SessionEvent, dropped: dict[str, int]) -> None:
         if isinstance(event, out.Interrupted):
             # The flush comes first: what it drops was never sent. One flush drops the audio of all items.
             dropped.update(self._outbox.flush_audio())
+            fmt, received = self._conversation.turns.output_format, event.sent_samples
             event = self._cut(event, dropped)
+            sent_ms, received_ms = (fmt.milliseconds(n * fmt.sample_bytes) for n in (event.sent_samples, received))
+            self._continuity.interrupted(event, sent_ms, received_ms)
         if isinstance(event, out.ControlEvent):
             self._lanes.control(event)
         else:
             self._lanes.live(event)
-        return event
 
     def _is_known(self, event: out.SessionEvent) -> bool:
         """Whether an event is a fresh line's answer to what it was told; an item that it refuses is named."""

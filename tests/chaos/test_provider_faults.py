@@ -109,11 +109,14 @@ async def test_a_provider_that_is_killed_and_comes_back_is_found_again_without_a
         await talking.open()
         struck_at = run.now
         await asyncio.to_thread(run.provider.kill)
-        closed = await talking.until("closed")
+        told = [await talking.until("state_changed")]
         await asyncio.to_thread(run.provider.start)
         healed_at = run.now
+        told.append(await talking.until("state_changed"))
+        assert [each.cause for each in told] == ["line_lost", "line_replaced"]
+        await talking.bye()
         await run.refilled(60)
-        run.judged("provider killed", struck_at, healed_at, told=closed.error.reason)
+        run.judged("provider killed", struck_at, healed_at)
         after = run.load.between(healed_at + 5, run.now)
         assert all(each.outcome in {"WARM", "WAITED"} for each in after)
 

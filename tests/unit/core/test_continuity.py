@@ -41,7 +41,7 @@ def test_a_turn_that_had_begun_is_heard_again_from_its_first_sample_on() -> None
     continuity.audio(numbered(48_000))
     continuity.heard(out.SpeechStarted("u1", 1500))
     continuity.audio(numbered(12_000, 48_000))
-    continuity.line_lost({})
+    continuity.line_lost()
     heard = sent(continuity)
     assert [kind for kind, _ in heard] == ["append"]
     assert heard[0][1] == numbered(24_000, 36_000)
@@ -53,7 +53,7 @@ def test_audio_that_a_turn_has_taken_is_not_heard_again() -> None:
     speech(continuity, 500, 2000)
     continuity.heard(out.UserTranscript("Weather?", "u1"))
     continuity.heard(out.ResponseDone("r", "completed", "", "", out.Usage(), 0, 0, 0, {}))
-    continuity.line_lost({})
+    continuity.line_lost()
     assert sent(continuity) == [
         ("create", {"type": "input_text", "text": "Weather?"}),
         ("append", numbered(24_000, 48_000)),
@@ -64,7 +64,7 @@ def test_a_turn_whose_words_have_not_come_is_told_as_audio_and_answered() -> Non
     continuity = Continuity(SESSION)
     continuity.audio(numbered(72_000))
     speech(continuity, 500, 2000)
-    continuity.line_lost({})
+    continuity.line_lost()
     heard = sent(continuity)
     assert [kind for kind, _ in heard] == ["create", "append", "create"]
     assert heard[0][1]["type"] == "input_audio"
@@ -76,7 +76,7 @@ def test_times_count_from_the_beginning_of_the_session_on_every_line() -> None:
     continuity = Continuity(SESSION)
     continuity.audio(numbered(72_000))
     speech(continuity, 500, 2000)
-    continuity.line_lost({})
+    continuity.line_lost()
     continuity.replay()  # it hears again from 2,000 ms on
     continuity.audio(numbered(24_000, 72_000))
     started, stopped, _ = speech(continuity, 250, 1750, "u2")
@@ -93,7 +93,7 @@ def test_a_commit_of_the_callers_own_takes_what_came_before_it() -> None:
     continuity.sent({"type": "input_audio_buffer.commit", "event_id": "m"})
     continuity.audio(numbered(500, 1000))
     continuity.heard(out.InputCommitted("u1"))
-    continuity.line_lost({})
+    continuity.line_lost()
     heard = sent(continuity)
     assert base64.b64decode(heard[0][1]["audio"]) == numbered(1000)
     assert heard[1] == ("append", numbered(500, 1000))
@@ -115,7 +115,7 @@ def test_a_commit_that_was_not_answered_is_made_again_behind_its_audio() -> None
     continuity.audio(numbered(1000))
     continuity.sent({"type": "input_audio_buffer.commit", "event_id": "m"})
     continuity.sent({"type": "response.create", "event_id": "c"})
-    continuity.line_lost({})
+    continuity.line_lost()
     assert [kind for kind, _ in sent(continuity)] == ["append", "commit", "create"]
 
 

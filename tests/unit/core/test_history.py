@@ -7,7 +7,8 @@ import pytest
 
 from gateway.core import events as out
 from gateway.core.errors import Reason
-from gateway.core.history import HISTORY_MAX_BYTES, History, Replay
+from gateway.core.history import HISTORY_MAX_BYTES, History
+from gateway.core.replay import Replay
 
 SESSION: Mapping[str, Any] = {"type": "realtime", "instructions": "Be brief.", "audio": {"output": {"voice": "cedar"}}}
 
@@ -77,7 +78,7 @@ def test_a_function_call_is_told_with_its_result_and_never_made_again() -> None:
     history.sent({"type": "response.create", "event_id": "c1"})
     history.heard(out.ResponseCreated("r1", {}))
     history.heard(out.ToolCall("call_1", "weather", '{"city": "London"}', "r1", "f1"))
-    history.line_lost({})
+    history.line_lost()
     assert history.replay({}).requests == (), "it has called a function already"
     result = {"id": "o1", "type": "function_call_output", "call_id": "call_1", "output": "Foggy"}
     history.sent({"type": "conversation.item.create", "event_id": "e", "item": result})
@@ -130,16 +131,16 @@ def test_an_answer_that_had_not_begun_is_asked_for_again(begun: bool) -> None:  
     history.sent(request)
     if begun:
         history.heard(out.ResponseCreated("r1", {}))
-    history.line_lost({})
+    history.line_lost()
     assert history.replay({}).requests == (request,)
-    history.replayed(())
+    history.replayed()
     assert history.replay({}).requests == ()
 
 
 def test_the_answer_to_a_turn_that_the_provider_ended_is_asked_for() -> None:
     history = History(SESSION)
     history.heard(out.InputCommitted("u1"))
-    history.line_lost({})
+    history.line_lost()
     assert history.replay({}).requests == ({"type": "response.create"},)
 
 
@@ -150,7 +151,7 @@ def test_a_turn_that_nobody_was_to_answer_is_not_answered(detection: Mapping[str
     history = History({**SESSION, "audio": {"input": {"turn_detection": detection}}})
     history.sent({"type": "input_audio_buffer.commit", "event_id": "m"})
     history.heard(out.InputCommitted("u1"))
-    history.line_lost({})
+    history.line_lost()
     assert history.replay({}).requests == ()
 
 
@@ -160,7 +161,8 @@ def test_an_answer_that_was_heard_is_cut_there_and_not_asked_for_again() -> None
     history.heard(out.ResponseCreated("r1", {}))
     history.heard(out.TranscriptDelta("It is foggy ", "r1", "a1"))
     history.heard(out.TranscriptDelta("in London", "r1", "a1"))
-    history.line_lost({"a1": 700})
+    history.interrupted("r1", "a1", 700, 700)
+    history.line_lost()
     assert told(history) == [("a1", "assistant: It is foggy in London")]
     assert history.replay({}).requests == ()
 
@@ -168,9 +170,9 @@ def test_an_answer_that_was_heard_is_cut_there_and_not_asked_for_again() -> None
 def test_a_commit_that_was_not_answered_is_made_again() -> None:
     history = History(SESSION)
     history.sent({"type": "input_audio_buffer.commit", "event_id": "m"})
-    history.line_lost({})
+    history.line_lost()
     assert history.replay({}).commits
-    history.replayed(())
+    history.replayed()
     assert not history.replay({}).commits
 
 
@@ -180,7 +182,7 @@ def test_what_was_asked_and_answered_is_not_asked_again() -> None:
     history.heard(out.InputCommitted("u1"))
     history.sent({"type": "response.create", "event_id": "c1"})
     answer(history, 1)
-    history.line_lost({})
+    history.line_lost()
     replay = history.replay({})
     assert (replay.commits, replay.requests) == (False, ())
 
@@ -264,7 +266,8 @@ def test_what_the_caller_was_not_told_of_is_known() -> None:
     answer(history, 1)
     history.heard(out.ResponseCreated("r2", {}))
     history.heard(out.TranscriptDelta("It is", "r2", "a2"))
-    history.line_lost({"a2": 300})
+    history.interrupted("r2", "a2", 300, 300)
+    history.line_lost()
     assert history.replay({}).unconfirmed == {"u1", "a2"}
 
 
@@ -273,7 +276,7 @@ def test_what_could_not_be_restored_is_named_once() -> None:
     history.heard(out.InputCommitted("u1"))
     unrestored = history.replay({}).unrestored
     assert unrestored == ("u1",)
-    history.replayed(unrestored)
+    history.named(unrestored)
     assert history.replay({}).unrestored == ()
 
 
@@ -286,3 +289,113 @@ def test_requests_that_nothing_comes_of_are_bounded() -> None:
     replay = history.replay({})
     assert [event["event_id"] for event in replay.requests] == [f"r{number}" for number in range(968, 1000)]
     assert replay.configuration["instructions"] == "999"
+
+
+def test_an_answer_beside_the_conversation_is_no_part_of_it() -> None:
+    history = History(SESSION)
+    history.sent({"type": "response.create", "event_id": "c1", "response": {"conversation": "none"}})
+    history.heard(out.ResponseCreated("r1", {}))
+    history.heard(out.TextDelta("angry", "r1", "x1"))
+    history.heard(out.ToolCall("call_1", "classify", "{}", "r1", "x2"))
+    history.line_lost()
+    replay = history.replay({})
+    assert (replay.items, replay.requests, replay.unrestored) == ((), (), ())
+
+
+def test_an_item_stands_where_its_caller_has_put_it() -> None:
+    history = History(SESSION)
+    for number in range(3):
+        history.sent(text(f"u{number}", str(number)))
+    history.sent({**text("between", "b"), "previous_item_id": "u0"})
+    history.sent({**text("first", "f"), "previous_item_id": "root"})
+    history.sent({**text("last", "l"), "previous_item_id": "nobody"})
+    assert [name for name, _ in told(history)] == ["first", "u0", "between", "u1", "u2", "last"]
+
+
+def test_of_an_answer_that_was_cut_as_much_is_said_as_went_out() -> None:
+    history = History(SESSION)
+    history.sent({"type": "response.create", "event_id": "c1"})
+    history.heard(out.ResponseCreated("r1", {}))
+    history.heard(out.TranscriptDelta("It is foggy in London today", "r1", "a1"))
+    history.interrupted("r1", "a1", 1300, 2700)
+    history.line_lost()
+    assert told(history) == [("a1", "assistant: It is foggy")]
+    assert history.replay({}).requests == ()
+
+
+def test_an_answer_of_which_nothing_went_out_is_asked_for_again_and_its_words_are_not_said() -> None:
+    history = History(SESSION)
+    history.sent({"type": "response.create", "event_id": "c1"})
+    history.heard(out.ResponseCreated("r1", {}))
+    history.heard(out.TranscriptDelta("It is foggy", "r1", "a1"))
+    history.interrupted("r1", "a1", 0, 500)
+    history.line_lost()
+    assert told(history) == []
+    assert [event["event_id"] for event in history.replay({}).requests] == ["c1"]
+
+
+def test_an_answer_that_was_heard_before_its_words_came_is_named_and_not_asked_for_again() -> None:
+    history = History(SESSION)
+    history.sent({"type": "response.create", "event_id": "c1"})
+    history.heard(out.ResponseCreated("r1", {}))
+    history.interrupted("r1", "a1", 500, 500)
+    history.line_lost()
+    replay = history.replay({})
+    assert (replay.items, replay.requests, replay.unrestored) == ((), (), ("a1",))
+
+
+def test_an_answer_beside_another_one_takes_nothing_from_it() -> None:
+    history = History(SESSION)
+    history.heard(out.ResponseCreated("r1", {}))
+    history.heard(out.TranscriptDelta("It is foggy", "r1", "a1"))
+    history.sent({"type": "response.create", "event_id": "o", "response": {"conversation": "none"}})
+    history.heard(out.ResponseCreated("r2", {}))
+    history.heard(out.TranscriptDelta("angry", "r2", "x"))
+    history.interrupted("r2", "x", 500, 500)
+    history.heard(done("r2"))
+    history.interrupted("r1", "a1", 500, 500)
+    history.line_lost()
+    assert told(history) == [("a1", "assistant: It is foggy")]
+
+
+def test_a_second_item_of_a_name_is_refused_and_the_first_one_stays() -> None:
+    history = History(SESSION)
+    history.sent(text("u1", "first"))
+    history.sent(text("u1", "second", event_id="e2"))
+    history.heard(refusal("e2"))
+    assert told(history) == [("u1", "user: first")]
+
+
+def test_a_configuration_of_our_own_confirms_none_of_the_callers() -> None:
+    history = History(SESSION)
+    history.configures("tl-config")
+    history.sent({"type": "session.update", "event_id": "e1", "session": {"instructions": "Sing."}})
+    history.heard(out.SessionUpdated("{}"))
+    history.heard(refusal("e1"))
+    assert history.replay({}).configuration == SESSION
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_answer_that_was_cancelled_is_not_asked_for_again(named: bool) -> None:  # noqa: FBT001
+    history = History(SESSION)
+    history.sent({"type": "response.create", "event_id": "c1"})
+    history.heard(out.ResponseCreated("r1", {}))
+    if not named:
+        history.sent({"type": "response.create", "event_id": "c2"})
+        history.heard(out.InputCommitted("u1"))
+    history.sent({"type": "response.cancel", "event_id": "x", **({"response_id": "r1"} if named else {})})
+    history.line_lost()
+    assert history.replay({}).requests == ()
+
+
+def test_what_was_asked_of_the_lost_line_and_is_done_by_the_next_is_told() -> None:
+    history = History(SESSION)
+    history.sent(text("u1", "x"))
+    answer(history, 1, text="It is foggy in London", audio_ms=2000)
+    history.sent({"type": "conversation.item.delete", "event_id": "d", "item_id": "u1"})
+    history.sent({"type": "conversation.item.truncate", "event_id": "t", "item_id": "a1", "audio_end_ms": 700})
+    history.sent({"type": "session.update", "event_id": "s", "session": {"instructions": "Sing."}})
+    replay = history.replay({})
+    assert replay.confirmed == (out.ItemDeleted("u1"), out.ItemTruncated("a1", 700))
+    assert replay.updates
+    assert (history.replay({}).confirmed, history.replay({}).updates) == ((), False)

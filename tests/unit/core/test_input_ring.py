@@ -74,3 +74,28 @@ def test_turns_together_are_all_that_was_said_and_no_sample_is_torn(sizes: list[
     if len(whole) < SPEECH_SECONDS * SECOND:  # what is left of a torn sample belongs to neither turn
         assert len(whole) - len(turns) <= len(commits) + 1
     assert ring.start == ring.end == len(whole)
+
+
+def test_speech_of_any_length_is_kept_to_its_end() -> None:
+    ring = InputRing(PCM_24K, PADDING_MS)
+    ring.append(bytes(SECOND))
+    ring.speech_started(0)
+    for _ in range(39):
+        ring.append(bytes(SECOND))
+    assert SPEECH_SECONDS * SECOND <= len(ring.rest()) <= (SPEECH_SECONDS + 1) * SECOND
+    assert len(ring.turn_ended()) >= SPEECH_SECONDS * SECOND
+
+
+def test_where_the_caller_ends_its_turns_all_is_part_of_one() -> None:
+    ring = InputRing(PCM_24K, PADDING_MS)
+    ring.is_manual = True
+    for _ in range(200):
+        ring.append(bytes(4800))
+    assert len(ring.rest()) == 200 * 4800
+
+
+def test_pieces_of_nothing_are_not_kept() -> None:
+    ring = InputRing(PCM_24K, PADDING_MS)
+    for _ in range(100):
+        ring.append(b"")
+    assert len(ring._pieces) == 0

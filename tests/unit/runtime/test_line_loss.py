@@ -351,3 +351,36 @@ async def test_who_sends_much_while_a_fresh_line_is_told_is_read_later(stage: St
     for line in stuck:
         line.may_send.set()
     await until(lambda: len(fresh.sent) == 1 + pieces)
+
+
+async def test_a_turn_that_a_goodbye_ended_is_heard_again_to_its_end_and_answered(stage: Stage) -> None:
+    await stage.warm()
+    caller, call = await stage.opened()
+    first = stage.line
+    caller.say(*[PIECE] * 10)
+    await turns(12)
+    first.tell("input_audio_buffer.speech_started", item_id="u", audio_start_ms=0)
+    await turns(5)
+    caller.say(out.Bye())
+    await turns(5)
+    second = await lost(stage, first)
+    again = b"".join(heard(second))
+    assert again.startswith(PIECE * 10)
+    assert len(again) >= 10 * len(PIECE) + 48 * 800, "the silence that ends the turn comes along"
+    await asyncio.sleep(1.0)
+    assert not call.done(), "the provider has time to hear it"
+    second.tell("input_audio_buffer.committed", item_id="u")
+    answered(second)
+    second.tell("conversation.item.input_audio_transcription.completed", item_id="u", transcript="Weather?")
+    assert await ended(stage, call) is None
+    assert [e.status for e in caller.events() if isinstance(e, out.ResponseDone)] == ["completed"]
+
+
+async def test_the_report_tells_of_the_line_that_the_session_was_opened_with(stage: Stage) -> None:
+    caller, call = await stage.opened(wait_max_ms=2000)
+    source = next(event.source for event in caller.events() if isinstance(event, out.Opened))
+    await stage.warm()
+    await lost(stage, stage.line)
+    caller.say(out.Bye())
+    assert await ended(stage, call) is None
+    assert stage.observer.reports[0].source == source.name.lower()

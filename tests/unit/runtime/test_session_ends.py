@@ -348,6 +348,7 @@ async def test_a_provider_that_sends_no_json_is_lost(stage: Stage) -> None:
     assert closed(caller).reason is out.ClosedReason.UPSTREAM
 
 
+@pytest.mark.usefixtures("unrecovered")
 async def test_a_provider_that_reads_no_more_is_stuck(stage: Stage) -> None:
     await stage.warm()
     caller, call = await stage.opened()
