@@ -102,8 +102,10 @@ class History:
             begun.sent_ms, begun.received_ms = sent_ms, received_ms
 
     def truncate(self, item_id: str, end_ms: int) -> None:
-        """Let an answer end there."""
-        self._cut(item_id, end_ms)
+        """Let an answer end where its listener stopped."""
+        item = self._items.get(item_id)
+        if item is not None and item.body is not None and 0 <= end_ms < item.audio_ms:
+            self._put(item_id, _Item(items.cut(item.body, end_ms, item.audio_ms), end_ms))
 
     def line_lost(self) -> None:
         """Record that the line is gone; whatever was heard of an answer stays said."""
@@ -136,7 +138,7 @@ class History:
         for item_id in asked.deletions.values():
             self._drop(item_id)
         for item_id, end_ms in asked.truncations.values():
-            self._cut(item_id, end_ms)
+            self.truncate(item_id, end_ms)
         deleted = (out.ItemDeleted(item_id) for item_id in asked.deletions.values())
         truncated = (out.ItemTruncated(*asked_for) for asked_for in asked.truncations.values())
         confirmed: tuple[out.ItemDeleted | out.ItemTruncated, ...] = (*deleted, *truncated)
@@ -222,7 +224,7 @@ class History:
     def _truncated(self, event: out.ItemTruncated) -> None:
         if self._asked.truncations:
             self._asked.truncations.pop(next(iter(self._asked.truncations)))
-        self._cut(event.item_id, event.audio_end_ms)
+        self.truncate(event.item_id, event.audio_end_ms)
 
     def _updated(self, _event: out.SessionUpdated) -> None:
         if self._own_updates:
@@ -272,12 +274,6 @@ class History:
         self._forgotten.pop(item_id, None)
         self._told.discard(item_id)
         self._size_bytes -= self._sizes.pop(item_id, 0)
-
-    def _cut(self, item_id: str, end_ms: int) -> None:
-        """Let an answer end where its listener stopped."""
-        item = self._items.get(item_id)
-        if item is not None and item.body is not None and 0 <= end_ms < item.audio_ms:
-            self._put(item_id, _Item(items.cut(item.body, end_ms, item.audio_ms), end_ms))
 
 
 _READERS: Final[Mapping[type[Any], Any]] = {

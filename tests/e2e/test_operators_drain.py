@@ -11,17 +11,12 @@ from trunkline.v1 import event_pb2 as event
 from tests.support.calls import Caller
 from tests.support.processes import on_linux, process_stack
 from tests.support.stack import channel_to, stack
+from tests.support.steered import has_turn
 from tests.support.steering import Operator, refusal_by
 from tests.support.waiting import eventually
 
 # A process that is told to end does so within this, when nobody talks.
 STOP_SECONDS: Final = 5.0
-
-
-async def has_turn(caller: Caller) -> None:
-    await caller.say("Hello there")
-    await caller.answer_please()
-    assert (await caller.until("response_done")).status == event.RESPONSE_STATUS_COMPLETED
 
 
 @on_linux

@@ -1,35 +1,15 @@
 """An operator gives a pool other bounds while callers use it."""
 
-from typing import Final
-
 import grpc
 import pytest
 from trunkline.v1 import event_pb2 as event
 from trunkline.v1 import session_pb2 as session
 from trunkline.v1 import types_pb2 as types
 
-from tests.support.calls import Caller
-from tests.support.stack import Running, pool, stack
+from tests.support.stack import stack
+from tests.support.steered import FULL, STILL, has_turn, queued
 from tests.support.steering import Operator, refusal_by
 from tests.support.waiting import eventually
-
-STILL: Final = {"default": pool(floor=2, ceiling=6, wait_max_ms=5000, demand={"enabled": False})}
-FULL: Final = {"default": pool(floor=1, ceiling=1, wait_max_ms=20_000, demand={"enabled": False})}
-
-
-async def has_turn(caller: Caller) -> None:
-    await caller.say("Hello there")
-    await caller.answer_please()
-    assert (await caller.until("response_done")).status == event.RESPONSE_STATUS_COMPLETED
-
-
-async def queued(running: Running) -> tuple[Caller, Caller]:
-    """Return a caller that has the only line, and one that waits for it."""
-    holder, waiter = running.caller(), running.caller()
-    await holder.open()
-    await waiter.send(open=session.Open(correlation_id="waits"))
-    await waiter.until("queued")
-    return holder, waiter
 
 
 async def test_each_bound_is_set_and_the_others_stay() -> None:
