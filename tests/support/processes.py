@@ -27,11 +27,11 @@ on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="look
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return this process's environment without what would steer a gateway."""
+    """Return this process's environment without what would steer a gateway, or a `make` (the tests run in one)."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("TRUNKLINE_", "OPENAI_", "PYTEST_", "COV_"))
+        if not name.startswith(("TRUNKLINE_", "OPENAI_", "PYTEST_", "COV_", "MAKE", "MFLAGS"))
     }
     return {**kept, "PYTHONUNBUFFERED": "1", **more}
 

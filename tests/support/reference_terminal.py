@@ -102,13 +102,18 @@ class Terminal:
         )
 
     def _made(self, command: Command) -> str:
-        """Have make print what it would do; return what serves of it, else nothing."""
+        """Have make print what it would do; return what serves of it, else nothing.
+
+        `make dev` has to serve: the commands after it would fail for another reason than the true one.
+        """
         tool("make")
         code, told = self._run(command.text.replace("make ", "make --dry-run ", 1))
         assert code == 0, f"{command.text}: {told}"
         assert told.strip(), f"{command.text} does nothing"
         last = told.strip().splitlines()[-1].removeprefix(".venv/bin/")
-        return last if last.split()[:2] in [["trunkline", verb] for verb in _SERVERS] else ""
+        serves = last.split()[:2] in [["trunkline", verb] for verb in _SERVERS]
+        assert serves or command.text != "make dev", f"{command.text} serves nothing: {told}"
+        return last if serves else ""
 
     def _run(self, text: str) -> tuple[int, str]:
         """Run it; return exit code and what a terminal would show."""
