@@ -17,8 +17,9 @@ from gateway.core.pool import PoolCore
 from gateway.core.pool_limits import PoolStats, together
 from gateway.core.share import BARE
 from gateway.core.template import LineClass, Template, names_all
+from gateway.runtime.observers import PoolObserver
 from gateway.runtime.pool import WarmPool
-from gateway.runtime.ports import Dialer, PoolObserver, Slots
+from gateway.runtime.ports import Dialer, Slots
 from gateway.runtime.tasks import TaskScope
 from gateway.runtime.trunk_group import TrunkGroup
 from gateway.settings import Settings, parts

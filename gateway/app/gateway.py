@@ -24,6 +24,7 @@ from gateway.runtime.directory import Directory
 from gateway.runtime.lanes import LaneOptions, LaneParts
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.reservations import Reservations
+from gateway.runtime.resume_tokens import ResumeTokens
 from gateway.runtime.session_options import SessionOptions, SessionParts
 from gateway.settings import Settings, parts
 from gateway.store.embedded import EmbeddedValkey
@@ -92,11 +93,16 @@ class Gateway:
             self.pools = exchange.pools
             await stack.enter_async_context(slots)
             stack.push_async_callback(exchange.stop)
-            reservations = Reservations(RedisReservations(store.writer), SealedTokens(keys), slots.gateway_id)
+            tokens = SealedTokens(keys)
+            reservations = Reservations(RedisReservations(store.writer), tokens, slots.gateway_id)
             looking = loop.create_task(reservations.run(), name="reservations")
             stack.push_async_callback(_cancelled, looking)
-            directory = Directory(self._session_parts(exchange, store, reservations), settings.limits.sessions_max)
-            self._watch(exchange, directory)
+            directory = Directory(
+                self._session_parts(exchange, store, reservations, tokens), settings.limits.sessions_max
+            )
+            self._metrics.watch_pools(exchange)
+            self._metrics.watch_breakers(lambda: exchange.breakers)
+            self._metrics.watch_sessions(directory.states)
             drain = self._drain = Drain(stop, settings.limits.drain_seconds, directory)
             server = self._server(exchange, directory, store, reservations, drain)
             await server.start()
@@ -156,7 +162,9 @@ class Gateway:
         slots.on_recall, slots.on_fenced = exchange.give_back, exchange.fence
         return exchange
 
-    def _session_parts(self, exchange: Exchange, store: RedisStore, reservations: Reservations) -> SessionParts:
+    def _session_parts(
+        self, exchange: Exchange, store: RedisStore, reservations: Reservations, tokens: SealedTokens
+    ) -> SessionParts:
         limits, rotate = self._settings.limits, self._settings.rotate
         options = SessionOptions(
             message_max_bytes=limits.message_max_bytes,
@@ -169,6 +177,7 @@ class Gateway:
             pools=exchange.pools,
             reservations=reservations,
             lanes=LaneParts(store, encode, LaneOptions(hold_ms=self._settings.store.durable_hold_ms)),
+            tokens=ResumeTokens(tokens),
             observer=SessionMetrics(self._metrics),
             owner_address=self._settings.grpc.advertise or "",
             options=options,
@@ -203,11 +212,6 @@ class Gateway:
             reflection=settings.profile == "development",
         )
         return GrpcServer(options, service_parts, self._door)
-
-    def _watch(self, exchange: Exchange, directory: Directory) -> None:
-        self._metrics.watch_pools(exchange)
-        self._metrics.watch_breakers(lambda: exchange.breakers)
-        self._metrics.watch_sessions(directory.states)
 
     # While it runs.
 

@@ -118,16 +118,45 @@ class OpenRequest(Struct, frozen=True):
     unserved: tuple[str, ...] = ()
 
 
+class OutputPosition(Struct, frozen=True):
+    """How far a caller has come with an item, in samples since the item's start."""
+
+    item_id: str = ""
+    received: int = 0
+    played: int = 0
+
+
+class CallerAck(Struct, frozen=True):
+    """What a caller has applied, and read of its present stream."""
+
+    seq: int = 0
+    read_bytes: int = 0
+    output: OutputPosition = OutputPosition()
+
+
+class EpochStart(Struct, frozen=True):
+    """With which number an owner of the session began, as its caller saw it."""
+
+    epoch: int
+    first_seq: int
+
+
 class ResumeRequest(Struct, frozen=True):
-    """Go on with a session."""
+    """Go on with a session. `input_kept_from` in samples since the session began."""
 
     token: str
+    last_seq: int = 0
+    epochs: tuple[EpochStart, ...] = ()
+    input_kept_from: int = 0
+    output: OutputPosition = OutputPosition()
+    last_cseq: int = 0
 
 
 class Bye(Struct, frozen=True):
     """No more input; `now` cuts."""
 
     now: bool = False
+    cseq: int = 0
 
 
 class Control(Struct, frozen=True):
@@ -245,6 +274,44 @@ class GoAway(Struct, frozen=True):
     deadline_ms: int
 
 
+class Token(Struct, frozen=True):
+    """What `resume` shows from now on; `number` counts an owner's tokens."""
+
+    resume_token: str
+    number: int = 0
+
+
+class ResumeOutcome(Enum):
+    """What a caller came back to: its line, or one that is rebuilt from what was said."""
+
+    REATTACHED = auto()
+    REBUILT = auto()
+
+
+class Resumed(Struct, frozen=True):
+    """The session goes on, on another stream: what follows at once, what is wanted again, what is missing."""
+
+    session_id: str
+    outcome: ResumeOutcome
+    replay_to: int
+    next_cseq: int
+    input_position_wanted: int
+    resume_token: str
+    owner_address: str
+    upstream_session_id: str
+    durability: Durability
+    # Of the token.
+    number: int = 0
+    # Numbers of events that are lost, both included; 0 = none.
+    gap_from: int = 0
+    gap_to: int = 0
+    unrestored_items: tuple[str, ...] = ()
+
+
+class Beat(Struct, frozen=True):
+    """Nothing but what has been taken of the caller's."""
+
+
 LiveEvent = (
     OutputAudio
     | TextDelta
@@ -257,6 +324,9 @@ LiveEvent = (
     | Raw
     | Queued
     | GoAway
+    | Token
+    | Resumed
+    | Beat
 )
 
 
@@ -288,6 +358,17 @@ class Opened(Struct, frozen=True):
     caller: str = ""
     metadata: Mapping[str, str] = {}
     opened_at_unix_ms: int = 0
+    # Of a session that outlives its stream.
+    resumable: bool = False
+    resume_token: str = ""
+    window_bytes: int = 0
+    resume_window_seconds: int = 0
+
+
+class ControlTaken(Struct, frozen=True):
+    """A control of the caller's has had its effect."""
+
+    cseq: int
 
 
 class UserTranscript(Struct, frozen=True):
@@ -415,6 +496,7 @@ class Closed(Struct, frozen=True):
 
 ControlEvent = (
     Opened
+    | ControlTaken
     | UserTranscript
     | InputCommitted
     | ItemDone
@@ -431,6 +513,13 @@ ControlEvent = (
 )
 
 SessionEvent = LiveEvent | ControlEvent
+
+
+class GatewayAck(Struct, frozen=True, gc=False):
+    """What has been taken of a caller's input: controls up to a number, audio in samples since the session began."""
+
+    cseq: int
+    input_samples: int
 
 
 class Outgoing(Struct, frozen=True, gc=False):

@@ -29,6 +29,8 @@ KEY_MAX: Final = 64
 VALUE_MAX: Final = 512
 # More than a call can use; each costs the line a message.
 HISTORY_MAX: Final = 1024
+# As many owners as a caller remembers.
+EPOCHS_MAX: Final = 16
 # The provider's limit for an end user's id.
 SAFETY_IDENTIFIER_MAX: Final = 64
 
@@ -43,11 +45,11 @@ def caller_message(request: session.ConverseRequest) -> out.CallerMessage:
             case "control":
                 return out.Control(_client_events(request.control), request.cseq)
             case "bye":
-                return out.Bye(request.bye.now)
+                return out.Bye(request.bye.now, request.cseq)
             case "open":
                 return _open(request.open)
             case "resume":
-                return out.ResumeRequest(request.resume.token)
+                return _resume(request.resume)
     except CallerError as error:
         return out.Refused(error, request.cseq)
     return out.Ack()
@@ -69,10 +71,9 @@ def _open(message: session.Open) -> out.OpenRequest:
     if len(message.history) > HISTORY_MAX:
         raise CallerError(Reason.INVALID_FRAME, f"history has over {HISTORY_MAX} items")
     unserved = [name for name in _UNSERVED_OPEN if _is_set(message, name)]
-    if types.FEATURE_RESUMABLE in message.features:
-        unserved.append("features: FEATURE_RESUMABLE")
     return out.OpenRequest(
         template=message.template,
+        resumable=types.FEATURE_RESUMABLE in message.features,
         overrides=session_patch(message.overrides),
         metadata=dict(message.metadata),
         correlation_id=message.correlation_id,
@@ -85,6 +86,31 @@ def _open(message: session.Open) -> out.OpenRequest:
         greet=out.Greet(message.greet.instructions, message.greet.guard_ms) if message.HasField("greet") else None,
         unserved=tuple(unserved),
     )
+
+
+def _resume(message: session.Resume) -> out.ResumeRequest:
+    if message.mode == session.RESUME_MODE_PREPARE:
+        raise CallerError(Reason.NOT_IMPLEMENTED_YET, "resume: RESUME_MODE_PREPARE is not served yet")
+    if len(message.epochs) > EPOCHS_MAX:
+        raise CallerError(Reason.INVALID_FRAME, f"resume.epochs has over {EPOCHS_MAX} entries")
+    return out.ResumeRequest(
+        token=message.token,
+        last_seq=message.last_seq,
+        epochs=tuple(out.EpochStart(each.epoch, each.first_seq) for each in message.epochs),
+        input_kept_from=message.input_kept_from,
+        output=output_position(message.output),
+        last_cseq=message.last_cseq,
+    )
+
+
+def caller_ack(message: types.CallerAck) -> out.CallerAck:
+    """Return what a caller acknowledges."""
+    return out.CallerAck(message.seq, message.read_bytes, output_position(message.output))
+
+
+def output_position(message: types.OutputPosition) -> out.OutputPosition:
+    """Return how far a caller has come with an item."""
+    return out.OutputPosition(message.item_id, message.received_samples, message.played_samples)
 
 
 def _is_printable(text: str) -> bool:

@@ -17,6 +17,8 @@ FORMATS: Final = {
     "audio/pcmu": types.AUDIO_FORMAT_PCMU,
     "audio/pcma": types.AUDIO_FORMAT_PCMA,
 }
+# What a resumable session has in force.
+RESUMABLE: Final = (types.FEATURE_RESUMABLE, types.FEATURE_PLAYED_POSITION)
 _Fields = dict[str, Any]
 
 
@@ -88,8 +90,12 @@ def _opened(told: out.Opened) -> _Fields:
                 gateway_message_max_bytes=told.gateway_message_max_bytes,
                 session_life_max_seconds=told.session_life_max_seconds,
                 session_idle_max_seconds=told.session_idle_max_seconds,
+                resume_window_seconds=told.resume_window_seconds,
             ),
             heartbeat_ms=told.heartbeat_ms,
+            window_bytes=told.window_bytes,
+            features=RESUMABLE if told.resumable else (),
+            resume_token=told.resume_token,
             config=session.ConfigState.Value(f"CONFIG_STATE_{told.config.name}"),
             source=line_source(told.source),
             entry_age_ms=told.entry_age_ms,
@@ -104,6 +110,25 @@ def _opened(told: out.Opened) -> _Fields:
             caller=told.caller,
             metadata=told.metadata,
             opened_at_unix_ms=told.opened_at_unix_ms,
+        )
+    }
+
+
+def _resumed(told: out.Resumed) -> _Fields:
+    gap = session.SeqRange(**{"from": told.gap_from, "to": told.gap_to}) if told.gap_to else None
+    return {
+        "resumed": session.Resumed(
+            session_id=told.session_id,
+            outcome=session.ResumeOutcome.Value(f"RESUME_OUTCOME_{told.outcome.name}"),
+            replay_to=told.replay_to,
+            next_cseq=told.next_cseq,
+            input_position_wanted=told.input_position_wanted,
+            gap=gap,
+            unrestored_items=told.unrestored_items,
+            resume_token=told.resume_token,
+            owner_address=told.owner_address,
+            upstream_session_id=told.upstream_session_id,
+            durability=durability(told.durability),
         )
     }
 
@@ -192,6 +217,11 @@ _FORMS: Final[dict[type[Any], Callable[[Any], _Fields]]] = {
     out.Opened: _opened,
     out.Queued: _plain("queued", event.Queued),
     out.GoAway: _plain("go_away", event.GoAway),
+    out.Token: lambda told: {"token": event.Token(resume_token=told.resume_token)},
+    out.Resumed: _resumed,
+    # What they say stands in the acknowledgement.
+    out.Beat: lambda _: {},
+    out.ControlTaken: lambda told: {"ack": types.GatewayAck(cseq=told.cseq)},
     out.TextDelta: _plain("text_delta", event.TextDelta),
     out.TranscriptDelta: _plain("transcript_delta", event.TranscriptDelta),
     out.UserTranscriptDelta: _plain("user_transcript", event.UserTranscript, delta="text"),

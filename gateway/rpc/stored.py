@@ -30,7 +30,7 @@ async def stored_session(parts: ServiceParts, session_id: str, principal: Princi
         raise _unknown()
     answer = _from_log(await _read(parts, SessionKey(principal.tenant, session_id)), session_id, principal.caller)
     live = parts.directory.find(session_id)
-    mine = live is not None and (live.stream.principal.tenant, live.stream.principal.caller)
+    mine = live is not None and (live.principal.tenant, live.principal.caller)
     if live is None or mine != (principal.tenant, principal.caller):
         if answer is None:
             raise _unknown()

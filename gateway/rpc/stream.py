@@ -6,9 +6,9 @@ import grpc
 from trunkline.v1 import session_pb2 as session
 
 from gateway.core.errors import CallerError, Reason
-from gateway.core.events import CallerMessage, Outgoing, Refused
+from gateway.core.events import CallerAck, CallerMessage, GatewayAck, Outgoing, Refused
 from gateway.core.principal import Principal
-from gateway.rpc.requests import caller_message
+from gateway.rpc.requests import caller_ack, caller_message
 from gateway.rpc.responses import response
 from gateway.runtime.ports import CallerGoneError
 
@@ -25,7 +25,8 @@ class GrpcStream:
         self._context = context
         self._message_max_bytes = message_max_bytes
         self._is_gone = False
-        self.size_bytes = 0
+        self.size_bytes = self.audio_position = self.written_bytes = 0
+        self.ack: CallerAck | None = None
 
     def leave(self) -> None:
         """Record that the call is over: a write would never end, and leave its future behind in gRPC."""
@@ -49,18 +50,23 @@ class GrpcStream:
         if request is _END:
             return None
         # The path of every audio frame: one look at the bytes, no other field.
-        audio = request.audio
+        audio, self.audio_position = request.audio, request.audio_position
+        self.ack = caller_ack(request.ack) if request.HasField("ack") else None
         size = self.size_bytes = len(audio) or request.ByteSize()
         if size > self._message_max_bytes:
             return Refused(self._too_large(size), request.cseq)
         return audio or caller_message(request)
 
-    async def write(self, outgoing: Outgoing) -> None:
+    async def write(self, outgoing: Outgoing, ack: GatewayAck | None = None) -> None:
         """Send one event; returns when the transport has room again. Raises `CallerGoneError`."""
         if self._is_gone:
             raise CallerGoneError
+        message = response(outgoing)
+        if ack is not None:
+            message.ack.cseq, message.ack.input_samples = ack.cseq, ack.input_samples
+        self.written_bytes += message.ByteSize()
         try:
-            await self._context.write(response(outgoing))
+            await self._context.write(message)
         except grpc.aio.BaseError:
             self.leave()
             raise CallerGoneError from None

@@ -1,19 +1,27 @@
-"""The live sessions of this process: admits them, shows them, ends them."""
+"""The live sessions of this process: admits them, finds them again for a caller that comes back, ends them."""
 
 import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable
 
-from gateway.core.errors import CapacityError, GatewayError, Reason
+import structlog
+
+from gateway.core import events as out
+from gateway.core.errors import CallerError, CapacityError, GatewayError, Reason
 from gateway.core.events import ClosedReason
 from gateway.core.principal import Principal
 from gateway.core.session import SessionState
-from gateway.runtime.ports import CallerStream
+from gateway.runtime.attachment import Attachment
+from gateway.runtime.caller_keeping import NO_SESSION
+from gateway.runtime.opening import first_message
+from gateway.runtime.ports import CallerGoneError, CallerStream
 from gateway.runtime.session import LiveSession
 from gateway.runtime.session_options import Ending, SessionParts
+from gateway.runtime.session_words import unopened
 from gateway.runtime.tasks import TaskScope
 
+_log = structlog.get_logger(__name__)
 # What sessions that were told to end may take beyond their own bounds.
 STOP_SECONDS = 5.0
 # How often a drain looks whether it is to end sooner.
@@ -30,12 +38,13 @@ class Directory:
         self._parts = parts
         self._sessions_max = sessions_max
         self._sessions: dict[asyncio.Task[GatewayError | None], LiveSession] = {}
-        # Of these, how many are sessions, and whose the others are.
-        self._admitted = 0
+        # Whose the streams are that have said nothing yet.
         self._silent: Counter[tuple[str, str]] = Counter()
         self._owners = TaskScope("session")
         self._draining = False
         self._ends_at = math.inf
+        # Done when even they have to go.
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def sessions(self) -> list[LiveSession]:
         """Every live session, oldest first."""
@@ -55,62 +64,108 @@ class Directory:
     @property
     def is_full(self) -> bool:
         """Whether a new session would be refused."""
-        return self._admitted >= self._sessions_max
+        return len(self._sessions) >= self._sessions_max
 
     async def serve(self, stream: CallerStream) -> GatewayError | None:
-        """Run one session on `stream` to its end; return the error for its status, None = OK.
+        """Run a session on `stream`, a new one or one that goes on; return the error for its status, None = OK.
 
         When this call is cancelled, the session learns that its caller is gone and cleans up by itself.
         """
-        if (refusal := self.refusal() or self._silent_refusal(stream.principal)) is not None:
-            self._parts.observer.refused(refusal.reason)
-            return refusal
-        session = LiveSession(stream, self._parts, self._admit)
+        attachment = Attachment(stream, self._now())
+        session: LiveSession | None = None
+        error: GatewayError | None = None
+        try:
+            session = await self._begin(attachment)
+        except CallerGoneError:
+            error = _going_away() if self._over.done() else None
+        except GatewayError as refusal:
+            error = refusal
+        except Exception as fault:  # noqa: BLE001 the bulkhead: anything else is a fault of ours
+            _log.exception("stream_failed", error=type(fault).__name__)
+            error = GatewayError(Reason.INTERNAL, "the stream failed inside the gateway")
+        finally:
+            if session is None:
+                seconds = self._now() - attachment.came_at
+                self._parts.observer.session_ended(unopened(stream.principal, error, seconds))
+        if session is None:
+            if error is not None:
+                self._parts.observer.refused(error.reason)
+            return error
+        try:
+            return await asyncio.shield(attachment.over)
+        except asyncio.CancelledError:
+            session.leave(attachment)
+            raise
+
+    async def _begin(self, attachment: Attachment) -> LiveSession:
+        """Find out which session a stream is to carry. Raises `GatewayError`, and `CallerGoneError`."""
+        message = await self._first_message(attachment.stream)
+        if isinstance(message, out.OpenRequest):
+            return self._open(attachment, message)
+        return self._resume(attachment, message)
+
+    async def _first_message(self, stream: CallerStream) -> out.OpenRequest | out.ResumeRequest:
+        """Listen to a new stream. Raises `GatewayError`, and `CallerGoneError`."""
+        self._check_silent(stream.principal)
+        name = stream.principal.tenant, stream.principal.caller
+        self._silent[name] += 1
+        try:
+            return await first_message(stream, self._over, self._parts.options.first_message_seconds)
+        finally:
+            self._silent -= Counter({name: 1})  # what comes to nothing leaves no entry
+
+    def _open(self, attachment: Attachment, request: out.OpenRequest) -> LiveSession:
+        if (refusal := self.refusal()) is not None:
+            raise refusal
+        session = LiveSession(attachment, request, self._parts)
         owner = self._owners.spawn(session.run(), session.id)
         self._sessions[owner] = session
-        self._silent[_name(stream.principal)] += 1
         owner.add_done_callback(self._ended)
-        try:
-            return await asyncio.shield(owner)
-        except asyncio.CancelledError:
-            session.caller_left()
-            raise
+        return session
+
+    def _resume(self, attachment: Attachment, request: out.ResumeRequest) -> LiveSession:
+        principal = attachment.stream.principal
+        token = self._parts.tokens.read(request.token)
+        session = None if token is None or not token.is_of(principal) else self.find(token.session_id)
+        if token is None or session is None:
+            raise CallerError(Reason.RESUME_REFUSED, NO_SESSION)
+        session.resume(attachment, request, token.number)
+        return session
 
     def refusal(self) -> CapacityError | None:
         """Why nothing new is taken now; None = it is."""
         if self._draining:
-            return CapacityError(Reason.DRAINING, "this gateway is going away")
+            return _going_away()
         if self.is_full:
             text = f"this gateway has {self._sessions_max} sessions, its limit"
             return CapacityError(Reason.OVERLOADED, text, retry_after_seconds=1.0)
         return None
 
-    def _admit(self, principal: Principal) -> None:
-        """Let one more stream become a session. Raises `CapacityError`."""
-        if (refusal := self.refusal()) is not None:
-            raise refusal
-        self._silent[_name(principal)] -= 1
-        self._admitted += 1
+    def _check_silent(self, principal: Principal) -> None:
+        """Raise `CapacityError` when no further stream is listened to: too many have not said `open`.
 
-    def _silent_refusal(self, principal: Principal) -> CapacityError | None:
-        """Why no further stream is listened to: too many have not said `open`. One caller cannot use them all up."""
-        silent = len(self._sessions) - self._admitted
-        if silent < SILENT_TIMES * self._sessions_max and self._silent[_name(principal)] < self._sessions_max:
-            return None
-        text = f"{silent} streams have not said open yet"
-        return CapacityError(Reason.RATE_LIMITED, text, retry_after_seconds=1.0)
+        One caller cannot use them all up.
+        """
+        if self._over.done():
+            raise _going_away()
+        silent, own = self._silent.total(), self._silent[principal.tenant, principal.caller]
+        if silent >= SILENT_TIMES * self._sessions_max or own >= self._sessions_max:
+            text = f"{silent} streams have not said open yet"
+            raise CapacityError(Reason.RATE_LIMITED, text, retry_after_seconds=1.0)
 
     def _ended(self, owner: "asyncio.Task[GatewayError | None]") -> None:
+        """Let the calls end that still carry the session."""
         session = self._sessions.pop(owner)
-        if session.is_admitted:
-            self._admitted -= 1
-        else:
-            self._silent -= Counter({_name(session.stream.principal): 1})  # what comes to nothing leaves no entry
+        for attachment in session.attachments:
+            if owner.cancelled():
+                attachment.over.cancel()
+            else:
+                attachment.end(owner.result())
 
     def expel(self, knows: Callable[[Principal], bool]) -> None:
         """Let sessions end soon whose caller is not known any more; each is told. Who is known again may stay."""
         for session in self._sessions.values():
-            session.expel(expelled=not knows(session.stream.principal))
+            session.expel(expelled=not knows(session.principal))
 
     def hurry(self, seconds: float) -> None:
         """Let a drain, now or later, end after so long at the latest."""
@@ -125,13 +180,18 @@ class Directory:
             while (left := self._ends_at - loop.time()) > 0:
                 if await self._owners.wait(min(left, LOOK_SECONDS)):
                     return
-            error = CapacityError(Reason.DRAINING, "this gateway is going away")
             for session in self._sessions.values():
-                session.end(Ending(ClosedReason.DRAINING, error))
+                session.end(Ending(ClosedReason.DRAINING, _going_away()))
+            if not self._over.done():
+                self._over.set_result(None)
             await self._owners.wait(STOP_SECONDS)
         finally:  # also when the drain itself is cut by a second signal
             await self._owners.cancel(STOP_SECONDS)
 
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
-def _name(principal: Principal) -> tuple[str, str]:
-    return principal.tenant, principal.caller
+
+def _going_away() -> CapacityError:
+    return CapacityError(Reason.DRAINING, "this gateway is going away")

@@ -76,22 +76,17 @@ class LaneParts:
 class Lanes:
     """Numbers, stores and sends one session's events. `run` must be running for the control lane to move."""
 
-    def __init__(
-        self,
-        key: SessionKey,
-        epoch: int,
-        outbox: Outbox,
-        parts: LaneParts,
-    ) -> None:
+    def __init__(self, key: SessionKey, epoch: int, outbox: Outbox, parts: LaneParts) -> None:
         """Begin at number 1."""
         self._key = key
-        self._epoch = epoch
+        self.epoch = epoch
         self._outbox = outbox
         self._store = parts.store
         self._encode = parts.encode
         self._options = parts.options
         self._turns = parts.turns
-        self._seq = 0
+        # The last number that was given.
+        self.seq = 0
         self._held: deque[_Held] = deque()
         self._backlog: list[LogEntry] = []
         # What is stored, newest last.
@@ -116,7 +111,7 @@ class Lanes:
     def live(self, event: LiveEvent) -> None:
         """Send at once."""
         if not self._closed:
-            self._outbox.put(Outgoing(event, after_seq=self._seq, epoch=self._epoch))
+            self._outbox.put(Outgoing(event, after_seq=self.seq, epoch=self.epoch))
 
     def control(self, event: ControlEvent) -> None:
         """Send in order, after it is stored. `opened` and `interrupted` are stored but not held.
@@ -126,13 +121,13 @@ class Lanes:
         if self._closed:
             return
         self._closed = isinstance(event, Closed)
-        self._seq += 1
-        outgoing = Outgoing(event, seq=self._seq, epoch=self._epoch, durable=False)
+        self.seq += 1
+        outgoing = Outgoing(event, seq=self.seq, epoch=self.epoch, durable=False)
         payload = self._encode(outgoing)
         if self._stores:
-            self._backlog.append(LogEntry(self._seq, payload))
+            self._backlog.append(LogEntry(self.seq, payload))
         if isinstance(event, Opened | Interrupted):  # no time to lose, and nothing may be overtaken
-            self._release(self._now(), self._seq, durable=False)
+            self._release(self._now(), self.seq, durable=False)
             self._outbox.put(outgoing, len(payload))
         elif self._stores:
             due = self._now() + self._options.hold_ms / 1000
@@ -182,7 +177,7 @@ class Lanes:
             return
         now = self._now()
         if self._append is None and self._is_pausing(now):  # nobody is held for that
-            self._release(now, self._seq, durable=False)
+            self._release(now, self.seq, durable=False)
             self._bound_backlog()
             return
         due = self._held[0].due if self._held else now + self._options.hold_ms / 1000
@@ -204,7 +199,7 @@ class Lanes:
         is_again = self._gap_after is not None or self._backlog[0].seq < self._new_from
         max_bytes = self._options.again_max_bytes if is_again else self._options.append_max_bytes
         entries = fitting(self._backlog, max_bytes)
-        work = self._again(entries) if is_again else self._store.append(self._key, self._epoch, entries)
+        work = self._again(entries) if is_again else self._store.append(self._key, self.epoch, entries)
         return asyncio.ensure_future(work), entries[-1].seq
 
     async def _again(self, entries: Sequence[LogEntry]) -> int:
@@ -215,7 +210,7 @@ class Lanes:
         except TimeoutError:
             raise StoreError(Reason.STORE_UNAVAILABLE, "others have lost as much, and come first") from None
         try:
-            return await self._store.append(self._key, self._epoch, entries, anew=self._gap_after is not None)
+            return await self._store.append(self._key, self.epoch, entries, anew=self._gap_after is not None)
         finally:
             self._turns.release()
 
@@ -293,7 +288,7 @@ class Lanes:
         """Go on without a store: nothing is held any more."""
         self._stores = False
         self._backlog.clear()
-        self._release(self._now(), self._seq, durable=False)
+        self._release(self._now(), self.seq, durable=False)
 
     @staticmethod
     def _now() -> float:

@@ -1,7 +1,7 @@
 """Keeps a session on a line: carries its events, watches it, and puts a fresh one in its place.
 
 One that is lost is replaced at once. One whose time is nearly up is left at a quiet moment, for a fresh one that
-stands ready by then.
+stands ready by then. While the caller is away a line is kept for a moment; who comes later gets another one.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from gateway.core.recovery import Recovery
 from gateway.core.rotation import due
 from gateway.core.session import SessionEvent, SessionState
 from gateway.core.template import configuration
+from gateway.runtime.caller_keeping import CallerKeeping
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.lease import LeasedLine
 from gateway.runtime.opening import Opening
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 QUIET_LOOK_SECONDS: Final = 0.05
 ASK_AGAIN_SECONDS: Final = 1.0
 STUCK_LOOK_SECONDS: Final = 1.0
+# How often a holder says that it uses its lease.
+RENEW_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -60,6 +63,7 @@ class LineKeeping:
         session: "LiveSession",
         opening: Opening,
         relay: Relay,
+        callers: CallerKeeping,
         lanes: Lanes,
         first: LeasedLine,
         leases: AsyncExitStack,
@@ -69,6 +73,7 @@ class LineKeeping:
         self._session = session
         self._opening = opening
         self._relay = relay
+        self._callers = callers
         self._lanes = lanes
         self._parts = parts
         self._rng = Random()  # noqa: S311 jitter, not a secret
@@ -78,11 +83,13 @@ class LineKeeping:
         self._next: _Held | None = None
         self._now: Callable[[], float] = asyncio.get_running_loop().time
 
-    def renew(self) -> None:
-        """Say that the lines are in use."""
-        for held in (self._present, self._next):
-            if held is not None:
-                held.pool.renew(held.line)
+    async def renew(self, left: asyncio.Event) -> None:
+        """Say every second that the lines are in use, for as long as the caller may be there."""
+        while not left.is_set():
+            for held in (self._present, self._next):
+                if held is not None:
+                    held.pool.renew(held.line)
+            await asyncio.sleep(RENEW_SECONDS)
 
     async def run(self) -> None:
         """Carry line after line until cancelled. Raises the `UpstreamError` that no other line can mend."""
@@ -92,11 +99,12 @@ class LineKeeping:
                     await self._carry(held)
                     if self._session.is_ending:
                         return
-                    await self._move(held)
+                    await (self._rest(held) if self._callers.is_away else self._move(held))
                 except UpstreamError as lost:
                     if self._session.is_ending:
                         raise
-                    await self._replace(self._present or held, lost)
+                    left = self._present or held
+                    await (self._rest(left) if self._callers.is_away else self._replace(left, lost))
         except CallerGoneError:  # what a wish for a line says whose session has ended meanwhile
             if not self._session.is_ending:
                 raise
@@ -114,6 +122,7 @@ class LineKeeping:
             watch(upstream, lambda: relay.heard_at, lambda: relay.conversation.is_busy, options.pulse),
             self._until_due(held),
             self._until_stuck(),
+            self._callers.away(self._parts.options.resume.line_kept_seconds),
         ]
         tasks = [asyncio.ensure_future(work) for work in works]
         try:
@@ -144,6 +153,10 @@ class LineKeeping:
         self._session.move(SessionEvent.UPSTREAM_LOST)
         self._tell(SessionState.RECOVERING, "line_lost")
         await held.leases.aclose()  # its place is for the next one
+        await self._restore(began, lost, "line_lost")
+
+    async def _restore(self, began: float, lost: UpstreamError, cause: str) -> None:
+        """Put a fresh line in the place of the one that is gone. Raises `lost` when there is none to be had."""
         while True:
             try:
                 unrestored = await self._switch(await self._take_next(self._recovery.left_seconds(self._now())))
@@ -154,15 +167,28 @@ class LineKeeping:
                     await self._present.leases.aclose()
                 delay = self._recovery.failed(error, self._now())
                 if delay is None:
-                    self._parts.observer.recovered("line_lost", "failed", self._now() - began)
+                    self._parts.observer.recovered(cause, "failed", self._now() - began)
                     raise lost from None
                 await asyncio.sleep(delay)
         if self._session.is_ending:
             return
         self._session.move(SessionEvent.UPSTREAM_READY)
-        self._tell(SessionState.ACTIVE, "line_replaced", unrestored)
-        self._parts.observer.recovered("line_lost", "ok", self._now() - began)
+        self._tell(self._session.state, "line_replaced", unrestored)
+        self._parts.observer.recovered(cause, "ok", self._now() - began)
         _log.info("line_replaced", reason=lost.reason, **self._words(began, unrestored))
+
+    # A line that nobody needs.
+
+    async def _rest(self, held: _Held) -> None:
+        """Let the line go while the caller is away; when it is back, go on with another. Raises `UpstreamError`."""
+        self._relay.detach()
+        self._session.move(SessionEvent.UPSTREAM_LOST)
+        for each in (held, self._next):
+            if each is not None:
+                await each.leases.aclose()
+        self._next = None
+        await self._callers.back()
+        await self._restore(self._now(), UpstreamError(Reason.UPSTREAM_CLOSED, "the session rested"), "resumed")
 
     # A line that is left.
 
@@ -210,7 +236,7 @@ class LineKeeping:
         if self._session.is_ending:
             return
         self._session.move(SessionEvent.UPSTREAM_READY)
-        self._tell(SessionState.ACTIVE, "rotation", unrestored)
+        self._tell(self._session.state, "rotation", unrestored)
         self._parts.observer.rotated("expiry", "ok")
         _log.info("line_rotated", **self._words(began, unrestored))
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from gateway.core import events as out
 from gateway.core.errors import CallerError, Reason
 from gateway.core.ids import LeaseId
+from gateway.core.principal import Principal
 from gateway.core.template import configuration
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.pools import find_pool
@@ -33,13 +34,15 @@ class Opening:
     foreign: bool = False
 
 
-async def first_message(stream: CallerStream, ended: "asyncio.Future[Any]", timeout_seconds: float) -> out.OpenRequest:
-    """Return the `open`. Raises `CallerError`, and `CallerGoneError` when `ended` is done first."""
+async def first_message(
+    stream: CallerStream, ended: "asyncio.Future[Any]", timeout_seconds: float
+) -> out.OpenRequest | out.ResumeRequest:
+    """Return the `open` or `resume`. Raises `GatewayError`, and `CallerGoneError` when `ended` is done first."""
     try:
         async with asyncio.timeout(timeout_seconds):
             message = await _unless_done(stream.read(), ended)
     except TimeoutError:
-        text = f"no open came within {timeout_seconds:.0f} s"
+        text = f"no open or resume came within {timeout_seconds:.0f} s"
         raise CallerError(Reason.FIRST_FRAME_EXPECTED, text) from None
     match message:
         case out.OpenRequest(unserved=()):
@@ -48,21 +51,21 @@ async def first_message(stream: CallerStream, ended: "asyncio.Future[Any]", time
             text = f"open: not served yet: {', '.join(message.unserved)}"
             raise CallerError(Reason.NOT_IMPLEMENTED_YET, text)
         case out.ResumeRequest():
-            raise CallerError(Reason.NOT_IMPLEMENTED_YET, "resume: not served yet")
+            return message
         case out.Refused():
             raise message.error
     raise CallerError(Reason.FIRST_FRAME_EXPECTED, "the first message must be open or resume")
 
 
-async def prepare(request: out.OpenRequest, stream: CallerStream, parts: SessionParts) -> Opening:
+async def prepare(request: out.OpenRequest, principal: Principal, parts: SessionParts) -> Opening:
     """Find out what an `open` asks for. Raises `CallerError` for what cannot be had."""
     redeemed = Redeemed("", None, foreign=False)
     if request.lease_token:
-        redeemed = parts.reservations.look(request.lease_token, stream.principal)
+        redeemed = parts.reservations.look(request.lease_token, principal)
     name = request.template or redeemed.pool or DEFAULT_TEMPLATE
     # The home of a reservation may be a pool that takes nobody new any more.
     home = redeemed.home if name == redeemed.pool else None
-    pool = home or find_pool(parts.pools.values(), name, stream.principal.tenant)
+    pool = home or find_pool(parts.pools.values(), name, principal.tenant)
     if redeemed.pool not in ("", name):
         text = f"the reservation is for template {redeemed.pool}, not for {name}"
         raise CallerError(Reason.INVALID_FRAME, text)
@@ -73,7 +76,7 @@ async def prepare(request: out.OpenRequest, stream: CallerStream, parts: Session
     if redeemed.foreign:  # what would be refused must not use up a unit that another gateway keeps
         pool.check_open()
     if request.lease_token:  # last, so that a refusal burns nothing
-        await parts.reservations.redeem(request.lease_token, stream.principal)
+        await parts.reservations.redeem(request.lease_token, principal)
     return Opening(request, pool, session, redeemed.lease_id, redeemed.foreign)
 
 

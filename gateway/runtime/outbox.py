@@ -5,7 +5,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from gateway.core.errors import CallerError, Reason
-from gateway.core.events import Outgoing, OutputAudio, Raw
+from gateway.core.events import CallerAck, Outgoing, OutputAudio, OutputPosition, Raw
+from gateway.runtime.sent import Sent
 
 # What an event weighs beside the bytes that it carries.
 _FRAME_BYTES = 256
@@ -21,15 +22,22 @@ class OutboxOptions:
 
 
 class Outbox:
-    """First in, first out; audio can be flushed. `put` never waits, since the reader must not."""
+    """First in, first out; audio can be flushed. `put` never waits, since the reader must not.
 
-    def __init__(self, options: OutboxOptions) -> None:
-        """Begin empty."""
+    For a resumable caller what has gone out is kept until it is acknowledged, and can go out again.
+    """
+
+    def __init__(self, options: OutboxOptions, sent: Sent | None = None) -> None:
+        """Begin empty. `sent` keeps what has gone out."""
         self._options = options
+        self._sent = sent
         self._audio_bytes = 0
         self._other_bytes = 0
         self._items: deque[tuple[Outgoing, int]] = deque()
         self._waiting: asyncio.Future[None] | None = None
+        # Nobody is there to read: audio over the bound lets the oldest go, instead of ending the session.
+        self.is_parked = False
+        self._last_seq = 0
         # How many have gone out: whether the caller reads on.
         self.sent_events = 0
         self._under_way = False
@@ -50,11 +58,15 @@ class Outbox:
             fits = self._audio_bytes + weight <= options.audio_max_bytes
         else:
             weight = (len(event.json) if type(event) is Raw else size_bytes) + _FRAME_BYTES
-            fits = self._other_bytes + weight <= options.other_max_bytes
-        if not fits:
+            unread = self._other_bytes + (self._sent.other_bytes if self._sent is not None else 0)
+            fits = unread + weight <= options.other_max_bytes
+        if not fits and self.is_parked and type(event) is OutputAudio:
+            self._drop_oldest_audio()
+        elif not fits:
             raise CallerError(Reason.SLOW_CALLER, "too much waits for the caller; read faster")
         self._count(outgoing, weight)
         self._items.append((outgoing, weight))
+        self._last_seq = outgoing.seq or self._last_seq
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
@@ -69,8 +81,36 @@ class Outbox:
             else:
                 kept.append(item)
         self._items, self._audio_bytes = kept, 0
+        if self._sent is not None:
+            self._sent.flush_audio()
         self._look()
         return dropped
+
+    @property
+    def next_seq(self) -> int:
+        """The first number that is to go out from now on."""
+        return next((outgoing.seq for outgoing, _ in self._items if outgoing.seq), self._last_seq + 1)
+
+    def acknowledge(self, ack: CallerAck) -> None:
+        """Let go of what the caller has."""
+        if self._sent is not None:
+            self._sent.acknowledge(ack)
+            self._look()
+
+    def rewind(self, last_seq: int, output: OutputPosition) -> None:
+        """Let what a caller does not have go out again, before what waits. Nobody takes events meanwhile."""
+        self._under_way = self.is_parked = False
+        if self._sent is None:
+            return
+        again = self._sent.take_again(last_seq, output)
+        for outgoing, weight in again:
+            self._count(outgoing, weight)
+        self._items.extendleft(reversed(again))
+
+    def put_first(self, outgoing: Outgoing) -> None:
+        """Add an event that goes out before all others."""
+        self._count(outgoing, _FRAME_BYTES)
+        self._items.appendleft((outgoing, _FRAME_BYTES))
 
     async def get(self) -> Outgoing:
         """Take the next event, waiting for one. One taker at a time."""
@@ -79,6 +119,8 @@ class Outbox:
             await self._waiting
         outgoing, weight = self._items.popleft()
         self._count(outgoing, -weight)
+        if self._sent is not None:
+            self._sent.add(outgoing, weight)
         self._under_way = True
         return outgoing
 
@@ -89,10 +131,20 @@ class Outbox:
         self._look()
 
     async def emptied(self) -> None:
-        """Return when everything has gone out; the caller bounds the wait."""
-        while self._items or self._under_way:
+        """Return when everything has gone out, and a resumable caller has it; the caller of this bounds the wait."""
+        while not self._is_done:
             self._emptied.clear()
             await self._emptied.wait()
+
+    @property
+    def _is_done(self) -> bool:
+        return not self._items and not self._under_way and (self._sent is None or self._sent.has_arrived)
+
+    def _drop_oldest_audio(self) -> None:
+        oldest = next((at for at, each in enumerate(self._items) if type(each[0].event) is OutputAudio), None)
+        if oldest is not None:
+            self._count(self._items[oldest][0], -self._items[oldest][1])
+            del self._items[oldest]
 
     def _count(self, outgoing: Outgoing, weight: int) -> None:
         if type(outgoing.event) is OutputAudio:
@@ -101,5 +153,5 @@ class Outbox:
             self._other_bytes += weight
 
     def _look(self) -> None:
-        if not self._items and not self._under_way:
+        if self._is_done:
             self._emptied.set()

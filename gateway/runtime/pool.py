@@ -17,7 +17,8 @@ from gateway.core.pool_limits import PoolLimits, PoolStats
 from gateway.core.reservation import ReservationEvent
 from gateway.core.template import Template
 from gateway.runtime.lease import HeldReservation, Holder, LeasedLine, Place, RejectedError, Wish, source_of
-from gateway.runtime.ports import CallerGoneError, PoolObserver, Upstream
+from gateway.runtime.observers import PoolObserver
+from gateway.runtime.ports import CallerGoneError, Upstream
 from gateway.runtime.refusals import refusal
 from gateway.runtime.trunk_group import Answer, TrunkGroup
 

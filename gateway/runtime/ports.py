@@ -5,9 +5,14 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from gateway.core.errors import Reason
-from gateway.core.events import CallerMessage, ClosedReason, Durability, Outgoing, Usage
-from gateway.core.pool_limits import PoolStats
+from gateway.core.events import (
+    CallerAck,
+    CallerMessage,
+    Durability,
+    EpochStart,
+    GatewayAck,
+    Outgoing,
+)
 from gateway.core.principal import Principal
 from gateway.core.template import LineClass
 
@@ -23,13 +28,25 @@ class CallerStream(Protocol):
     def size_bytes(self) -> int:
         """The size of the last message that was read."""
 
+    @property
+    def audio_position(self) -> int:
+        """Where the audio last read begins, in samples since the session began; 0 where the caller does not say."""
+
+    @property
+    def ack(self) -> CallerAck | None:
+        """What the last message acknowledged; None = nothing."""
+
+    @property
+    def written_bytes(self) -> int:
+        """How many bytes of messages were written so far."""
+
     def remaining_seconds(self) -> float:
         """How long the caller will wait for the end of the call; +inf = for ever."""
 
     async def read(self) -> CallerMessage | None:
         """Return the next message; None = the caller sends no more (it may still listen)."""
 
-    async def write(self, outgoing: Outgoing) -> None:
+    async def write(self, outgoing: Outgoing, ack: GatewayAck | None = None) -> None:
         """Send one event; returns when the transport has taken it. Raises `CallerGoneError`."""
 
 
@@ -154,6 +171,19 @@ class LogEntry:
     cseq: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a new owner gets: its number, where its own events and the caller's controls go on, and what is stored."""
+
+    epoch: int
+    # The last number that counts: the next event has the one after it.
+    seq: int
+    # The highest number of a control.
+    cseq: int
+    # Oldest first.
+    entries: tuple[LogEntry, ...]
+
+
 class SessionStore(Protocol):
     """Session state. Every write carries the owner's epoch; an older owner is refused."""
 
@@ -161,12 +191,26 @@ class SessionStore(Protocol):
     def durability(self) -> Durability:
         """What a stored event outlives now; NONE while the store cannot be reached."""
 
-    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False) -> int:
+    async def append(
+        self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False, own_from: int = 1
+    ) -> int:
         """Add entries with consecutive numbers; returns when they are stored as durably as `durability` says.
 
         Returns with which number the log ended before. With `anew` there may be a gap before them: what was there
-        is lost. Raises `StoreError`: STORE_UNAVAILABLE (may be tried again with the same entries: what is there
+        is lost. `own_from` is the first number that this owner has written: what an older one wrote from there on, a
+        server that forgot this owner took from a zombie.
+
+        Raises `StoreError`: STORE_UNAVAILABLE (may be tried again with the same entries: what is there
         already is not stored twice), `LogGapError`, or SUPERSEDED (a newer owner wrote: stop).
+        """
+
+    async def claim(
+        self, key: SessionKey, token_epoch: int, last_seq: int, epochs: Sequence[EpochStart]
+    ) -> Claimed | None:
+        """Become the owner: whoever was it before can write no more. None = nothing is stored of the session.
+
+        `token_epoch`, `last_seq` and `epochs` are what the caller has seen: an owner's number never falls, and what
+        contradicts the caller is dropped. Raises `StoreError` STORE_UNAVAILABLE: it may be tried again.
         """
 
     async def finish(self, key: SessionKey, epoch: int) -> None:
@@ -177,81 +221,3 @@ class SessionStore(Protocol):
 
         Raises `StoreError`: STORE_UNAVAILABLE, or INTERNAL when an entry does not open.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class SessionReport:
-    """What is known of one session at its end: for the canonical log line and the counters."""
-
-    session_id: str
-    pool: str
-    principal: Principal
-    correlation_id: str
-    upstream_session_id: str
-    source: str
-    reason: ClosedReason
-    error: Reason | None
-    duration_seconds: float
-    waited_seconds: float
-    audio_in_bytes: int
-    audio_out_bytes: int
-    frames_in: int
-    frames_out: int
-    responses: int
-    usage: Usage
-    # None = the prices of the model are not known.
-    cost_dollars: float | None = None
-
-
-class PoolObserver(Protocol):
-    """Hears what pools do. Every method returns at once and never raises."""
-
-    def acquired(self, pool: str, result: str, waited_seconds: float) -> None:
-        """One acquire ended: hit, wait, dialled, timeout, shed or cancelled."""
-
-    def granted(self, pool: str, entry_age_seconds: float) -> None:
-        """A line that had stood ready for so long was handed out."""
-
-    def dialled(self, pool: str, result: str, times: DialTimes) -> None:
-        """One dial ended: `ok` or a reason in lower case."""
-
-    def connection_closed(self, pool: str, reason: str) -> None:
-        """One line is closed."""
-
-    def idled(self, pool: str, seconds: float) -> None:
-        """One line that nobody took had stood ready for so long."""
-
-    def lease_ended(self, pool: str, held_seconds: float) -> None:
-        """One lease ended."""
-
-
-class SessionObserver(Protocol):
-    """Hears what sessions do. Every method returns at once and never raises."""
-
-    def session_ended(self, report: SessionReport) -> None:
-        """One session ended."""
-
-    def first_audio(self, pool: str, since: str, seconds: float) -> None:
-        """An answer's first audio came; `since` = speech_stopped or response_created."""
-
-    def first_audible(self, pool: str, seconds: float) -> None:
-        """An answer could first be heard so long after the caller stopped speaking, or after it was asked for."""
-
-    def recovered(self, cause: str, result: str, seconds: float) -> None:
-        """A lost line was replaced (`ok`), or not (`failed`), after so long."""
-
-    def rotated(self, trigger: str, result: str) -> None:
-        """A line was left before its end: `ok`, or `failed` where its successor was lost at once."""
-
-    def relayed(self, direction: str, seconds: float) -> None:
-        """One sampled frame was passed on; direction = up or down."""
-
-    def refused(self, reason: Reason) -> None:
-        """A caller was told this reason."""
-
-
-class PoolSource(Protocol):
-    """Where gauges are read from at scrape time."""
-
-    def stats(self) -> dict[str, PoolStats]:
-        """Return every pool's numbers now."""

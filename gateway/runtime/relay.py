@@ -1,4 +1,4 @@
-"""The two pumps of one session. Its line may be replaced under them.
+"""What one session's caller and its line tell each other. The line may be replaced under it, and so may the stream.
 
 Nothing runs per frame that is not needed per frame: no log, no metric label, no task, no lock; one
 clock reading, plain counters.
@@ -21,8 +21,9 @@ from gateway.core.realtime import AudioDelta, decode, encode, encode_append, ses
 from gateway.core.restoration import Restoration
 from gateway.core.template import Template, check_patch
 from gateway.runtime.lanes import Lanes
+from gateway.runtime.observers import SessionObserver
 from gateway.runtime.outbox import Outbox
-from gateway.runtime.ports import CallerStream, SessionObserver, Upstream
+from gateway.runtime.ports import Upstream
 from gateway.runtime.teller import Teller
 
 # One frame in so many is timed.
@@ -36,21 +37,19 @@ LATE_LOOK_SECONDS: Final = 0.02
 
 
 class Relay:
-    """Carries frames between one caller and one line."""
+    """Carries frames up to one line, and down from it into the outbox."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 the two ends and what stands between them, each once
+    def __init__(
         self,
         template: Template,
-        stream: CallerStream,
         conversation: Conversation,
         continuity: Continuity,
         lanes: Lanes,
         outbox: Outbox,
         observer: SessionObserver,
     ) -> None:
-        """Join the parts; nothing moves before the pumps run."""
+        """Join the parts; nothing moves before a line is attached."""
         self._template = template
-        self._stream = stream
         # None = there is no line now, or it is being told what was said before.
         self._upstream: Upstream | None = None
         # What came from the caller while a fresh line was being told.
@@ -59,45 +58,22 @@ class Relay:
         self.conversation = conversation
         self.continuity = continuity
         self._lanes = lanes
-        self._outbox = outbox
         self._observer = observer
         self._teller = Teller(template.name, conversation, continuity, lanes, outbox, observer)
         self._now: Callable[[], float] = asyncio.get_running_loop().time
         self.stirred_at = self.heard_at = self._now()
         self._pace = Pace(self.stirred_at)
-        self._writing_since: float | None = None
         self._sending_since: float | None = None
         self._moved = asyncio.Event()
 
-    def writing_seconds(self, now: float) -> float:
-        """How long the message on its way to the caller has been under way; 0 = none is."""
-        return now - self._writing_since if self._writing_since is not None else 0.0
+    @property
+    def has_line(self) -> bool:
+        """Whether a line listens."""
+        return self._upstream is not None
 
     def sending_seconds(self, now: float) -> float:
         """How long the message on its way to the line has been under way; 0 = none is."""
         return now - self._sending_since if self._sending_since is not None else 0.0
-
-    async def uplink(self) -> out.Bye | None:
-        """Carry the caller's input until it ends: by `bye`, which is returned, or by a half-close."""
-        read, stream_audio = self._stream.read, self._send_audio
-        while True:
-            message = await read()
-            if type(message) is bytes:
-                await stream_audio(message)
-            elif message is None or isinstance(message, out.Bye):
-                return message
-            else:
-                await self._control(message)
-
-    async def until_cut(self) -> bool:
-        """Listen on after a `bye`; return True when the caller wants no end of it (`bye {now}`)."""
-        while (message := await self._stream.read()) is not None:
-            self._count_message()
-            if isinstance(message, out.Bye) and message.now:
-                return True
-            if not isinstance(message, out.Bye | out.Ack):
-                self._refuse(Reason.INVALID_FRAME, "input after bye", 0)
-        return False
 
     async def finish(self, max_seconds: float) -> None:
         """Let what is due come: the turn that was spoken, the answer to it, its transcript."""
@@ -185,19 +161,10 @@ class Relay:
             if timed:
                 self._observer.relayed("down", perf_counter() - timed)
 
-    async def write(self) -> None:
-        """Send what the outbox holds, one event at a time. Raises `CallerGoneError`."""
-        get, write = self._outbox.get, self._stream.write
-        while True:
-            outgoing = await get()
-            self._writing_since = self._now()
-            await write(outgoing)
-            self._writing_since = None
-            self._outbox.sent()
-
     # Up.
 
-    async def _send_audio(self, audio: bytes) -> None:
+    async def audio(self, audio: bytes) -> None:
+        """Carry a piece of the caller's audio up."""
         conversation = self.conversation
         tally = conversation.tally
         tally.frames_in += 1
@@ -250,18 +217,19 @@ class Relay:
         self.continuity.sent(stamped)
         return stamped
 
-    async def _control(self, message: out.CallerMessage) -> None:
-        self._count_message()
+    async def take(self, message: out.CallerMessage) -> None:
+        """Do what a message asks for that is no audio."""
         match message:
             case out.Control():
                 await self._pass_on(message)
             case out.Refused():
-                self._refuse(message.error.reason, message.error.message, message.cseq)
+                self.refuse(message.error.reason, message.error.message, message.cseq)
             case out.OpenRequest() | out.ResumeRequest():
-                self._refuse(Reason.ALREADY_OPEN, "this stream has a session already", 0)
+                self.refuse(Reason.ALREADY_OPEN, "this stream has a session already", 0)
 
-    def _count_message(self) -> None:
-        if not self._pace.message(self._now(), self._stream.size_bytes):
+    def count_message(self, size_bytes: int) -> None:
+        """Hold messages that are no audio to their pace. Raises `CallerError` RATE_LIMITED."""
+        if not self._pace.message(self._now(), size_bytes):
             text = f"more than {MESSAGES_PER_SECOND:.0f} messages or {MESSAGE_BYTES_PER_SECOND >> 20} MiB a second"
             raise CallerError(Reason.RATE_LIMITED, text)
 
@@ -270,7 +238,7 @@ class Relay:
             try:
                 allowed = self._allowed(event)
             except CallerError as error:
-                self._refuse(error.reason, error.message, message.cseq)
+                self.refuse(error.reason, error.message, message.cseq)
                 return
             if (truncated := self.continuity.truncated_here(allowed)) is not None:
                 self._lanes.control(truncated)
@@ -285,6 +253,7 @@ class Relay:
         check_patch(self._template, session)
         return {**event, "session": {"type": self._template.line_class.session_type, **session}}
 
-    def _refuse(self, reason: Reason, text: str, cseq: int) -> None:
+    def refuse(self, reason: Reason, text: str, cseq: int) -> None:
+        """Tell the caller that something is not done; the session goes on."""
         self._observer.refused(reason)
         self._lanes.control(out.ErrorEvent(reason, text, cseq=cseq))

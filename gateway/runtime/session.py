@@ -18,27 +18,28 @@ from gateway.core.continuity import Continuity
 from gateway.core.conversation import Conversation
 from gateway.core.errors import CallerError, GatewayError, Reason, StoreError
 from gateway.core.ids import SessionId
-from gateway.core.principal import Principal
+from gateway.core.intake import Intake
 from gateway.core.session import TABLE, SessionEvent, SessionState
 from gateway.core.transitions import step
 from gateway.core.turns import TurnTaking, detection_of
+from gateway.runtime.attachment import Attachment
+from gateway.runtime.caller_keeping import NO_SESSION, CallerKeeping
 from gateway.runtime.farewell import last_event, take_leave
 from gateway.runtime.greeting import guarded, is_guarded, lift_guard, send_first
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.lease import Holder, LeasedLine, Wish
 from gateway.runtime.line_keeping import LineKeeping
-from gateway.runtime.opening import Opening, first_message, prepare
+from gateway.runtime.opening import Opening, prepare
 from gateway.runtime.outbox import Outbox
-from gateway.runtime.ports import CallerGoneError, CallerStream, SessionKey
+from gateway.runtime.ports import CallerGoneError, SessionKey
 from gateway.runtime.relay import Relay
+from gateway.runtime.sent import Sent
 from gateway.runtime.session_limits import hold_to_limits
 from gateway.runtime.session_options import CANCELLED, GONE, Ending, SessionParts
 from gateway.runtime.session_waiting import Waiting
 from gateway.runtime.session_words import bounded, opened, report
 
 _log = structlog.get_logger(__name__)
-# How often a holder says that it uses its lease.
-RENEW_SECONDS = 1.0
 # How long a session may go on whose caller's credentials have been taken away.
 EXPEL_SECONDS = 30.0
 # The first owner of a session.
@@ -48,14 +49,17 @@ FIRST_EPOCH = 1
 class LiveSession:
     """One session from its first message to its end."""
 
-    def __init__(self, stream: CallerStream, parts: SessionParts, admit: Callable[[Principal], None]) -> None:
-        """Begin; nothing happens before `run`. `admit` raises `CapacityError` when there is no room for a session."""
+    def __init__(self, attachment: Attachment, request: out.OpenRequest, parts: SessionParts) -> None:
+        """Begin; nothing happens before `run`."""
         self.id = SessionId(f"sess_{secrets.token_urlsafe(15)}")
         self.state = SessionState.OPENING
-        self.request = out.OpenRequest()
+        self.request = request
         # The names of the template and of its model, once they are known.
         self.pool = self.model = ""
-        self.stream = stream
+        # Who opened it; whoever resumes it is the same.
+        self.principal = attachment.stream.principal
+        # Its streams, once it has a line.
+        self.callers: CallerKeeping | None = None
         self.line: LeasedLine | None = None
         # What it was opened with; `line` may be another one.
         self.first_line: LeasedLine | None = None
@@ -64,11 +68,13 @@ class LiveSession:
         self.started_at = self.stirred_at = self._now()
         # When it must be over because its caller may not call any more; None = it may.
         self.leaves_by: float | None = None
-        # Whether it has said `open`, and was let in.
-        self.is_admitted = False
-        self._admit = admit
+        self._key = SessionKey(self.principal.tenant, self.id)
+        self._first = attachment
         self._parts = parts
-        self._waiting = Waiting(stream, parts.options.farewell_seconds)
+        self._waiting = Waiting(attachment.stream, parts.options.farewell_seconds)
+        self._relay: Relay | None = None
+        # Whether it takes nobody back any more.
+        self._is_over = False
         self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._left = asyncio.Event()
 
@@ -91,8 +97,30 @@ class LiveSession:
         elif self.leaves_by is None:
             self.leaves_by = self._now() + EXPEL_SECONDS
 
+    @property
+    def attachments(self) -> list[Attachment]:
+        """The streams that carry it, now or in a moment; none while its caller is away."""
+        return [self._first] if self.callers is None else self.callers.attachments
+
+    @property
+    def has_line(self) -> bool:
+        """Whether what the caller sends reaches the provider now."""
+        return self._relay is not None and self._relay.has_line
+
+    def resume(self, attachment: Attachment, request: out.ResumeRequest, token_number: int) -> None:
+        """Let another stream of its caller carry it. Raises `CallerError` RESUME_REFUSED."""
+        if self.callers is None or self._is_over:
+            raise CallerError(Reason.RESUME_REFUSED, NO_SESSION)
+        self.callers.attach(attachment, request, token_number)
+
+    def leave(self, attachment: Attachment) -> None:
+        """Record that a stream of the session is gone."""
+        attachment.leave()
+        if self.callers is None or not self.callers.is_resumable:
+            self.caller_left()
+
     def caller_left(self) -> None:
-        """Record that the stream is gone: there is nobody to take leave of."""
+        """Record that the caller is gone for good: there is nobody to take leave of."""
         self._left.set()
         self.end(GONE)
 
@@ -128,29 +156,26 @@ class LiveSession:
 
     async def _hold_line(self) -> Ending:
         parts = self._parts
-        self.request = await first_message(self.stream, self._ended, parts.options.first_message_seconds)
-        self._admit(self.stream.principal)
-        self.is_admitted = True
-        opening = await prepare(self.request, self.stream, parts)
+        opening = await prepare(self.request, self.principal, parts)
         self.pool, self.model = opening.pool.name, opening.pool.template.line_class.model
         async with AsyncExitStack() as leases:
             try:
                 line = await leases.enter_async_context(opening.pool.lease(self._wish(opening)))
             except GatewayError:
                 if self.request.lease_token:  # whoever is refused may come again
-                    await parts.reservations.put_back(self.request.lease_token, self.stream.principal)
+                    await parts.reservations.put_back(self.request.lease_token, self.principal)
                 raise
             return await self._converse(line, opening, leases)
 
     def _wish(self, opening: Opening) -> Wish:
         wait_ms = bounded(self.request.wait_max_ms, opening.pool.limits.wait_max_ms)
-        again = self.wish_again(min(wait_ms / 1000, self.stream.remaining_seconds()))
+        again = self.wish_again(min(wait_ms / 1000, self._first.stream.remaining_seconds()))
         tell = self._waiting.tell_place
         return replace(again, tell=tell, reservation=opening.reservation, foreign=opening.foreign)
 
     def wish_again(self, wait_seconds: float) -> Wish:
         """Ask for a line in place of one that was lost."""
-        principal, request = self.stream.principal, self.request
+        principal, request = self.principal, self.request
         return Wish(
             holder=Holder(principal.tenant, principal.caller, self.id, request.correlation_id),
             wait_seconds=wait_seconds,
@@ -168,27 +193,33 @@ class LiveSession:
         self.takes(line)
         session = guarded(opening.session) if is_guarded(opening) else opening.session
         self.conversation = Conversation(TurnTaking.of(session), detection_of(session))
-        outbox = Outbox(parts.options.outbox)
-        lanes = Lanes(self._key(), FIRST_EPOCH, outbox, parts.lanes)
+        turns, is_resumable = self.conversation.turns, self.request.resumable
+        sent = Sent(parts.options.outbox.audio_max_bytes, turns.output_format.sample_bytes) if is_resumable else None
+        outbox = Outbox(parts.options.outbox, sent)
+        lanes = Lanes(self._key, FIRST_EPOCH, outbox, parts.lanes)
         continuity = Continuity(opening.session, template.user_turns)
-        relay = Relay(template, self.stream, self.conversation, continuity, lanes, outbox, parts.observer)
+        self._relay = relay = Relay(template, self.conversation, continuity, lanes, outbox, parts.observer)
         relay.attach(line.upstream)
-        keeping = LineKeeping(self, opening, relay, lanes, line, leases, parts)
+        intake = Intake(turns.input_format.sample_bytes) if is_resumable else None
+        self.callers = callers = CallerKeeping(self, self._first, relay, lanes, outbox, parts, intake)
+        keeping = LineKeeping(self, opening, relay, callers, lanes, line, leases, parts)
         self.move(SessionEvent.UPSTREAM_READY)
-        lanes.control(opened(self, line, template, parts))
+        token = callers.downlink.issue_token() if is_resumable else ""
+        lanes.control(opened(self, line, template, parts, token))
         works: list[Callable[[], Awaitable[None]]] = [
             lanes.run,
-            relay.write,
+            callers.run,
             keeping.run,
-            lambda: hold_to_limits(self, relay, lanes, parts),
+            lambda: hold_to_limits(self, relay, callers.downlink, lanes, parts),
             lambda: lift_guard(relay, opening),
-            lambda: self._uplink(relay, opening, line),
+            lambda: self._converse_to_the_end(relay, callers, opening, line),
         ]
         async with asyncio.TaskGroup() as group:
             children = [group.create_task(self._guard(work)) for work in works]
-            keeper = group.create_task(self._keep(keeping))
+            keeper = group.create_task(keeping.renew(self._left))
             ending = await self._ended
             told = await self._farewell(ending, lanes, outbox)
+            self._is_over = True
             for child in (*children, keeper):
                 child.cancel()
         if not told and ending.reason is out.ClosedReason.BYE and not self._left.is_set():
@@ -204,12 +235,9 @@ class LiveSession:
             return  # it belongs to a newer owner
         try:
             async with asyncio.timeout(self._parts.options.farewell_seconds):
-                await self._parts.lanes.store.finish(self._key(), FIRST_EPOCH)
+                await self._parts.lanes.store.finish(self._key, FIRST_EPOCH)
         except (StoreError, TimeoutError) as error:
             _log.warning("record_left_to_expire", session_id=self.id, error=type(error).__name__)
-
-    def _key(self) -> SessionKey:
-        return SessionKey(self.stream.principal.tenant, self.id)
 
     async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run one part of the session; its failure ends this session and no other."""
@@ -217,50 +245,46 @@ class LiveSession:
             await work()
         except CallerGoneError:
             self.caller_left()
-        except GatewayError as error:
-            self.end(Ending.of(error))
-        except Exception as error:  # noqa: BLE001 the bulkhead: anything else is a fault of ours
-            self.end(Ending.of(self._fault(error)))
+        except Exception as error:  # noqa: BLE001 the bulkhead: what is no refusal is a fault of ours
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """End the session for an error that a part of it has raised."""
+        self.end(Ending.of(error if isinstance(error, GatewayError) else self._fault(error)))
 
     def _fault(self, error: Exception) -> GatewayError:
         _log.error("session_failed", session_id=self.id, error=type(error).__name__, exc_info=error)
         return GatewayError(Reason.INTERNAL, f"session {self.id} failed inside the gateway")
 
-    async def _uplink(self, relay: Relay, opening: Opening, line: LeasedLine) -> None:
-        """Carry input up; then finish what is due, and end."""
+    async def _converse_to_the_end(
+        self, relay: Relay, callers: CallerKeeping, opening: Opening, line: LeasedLine
+    ) -> None:
+        """Send what comes first, listen until the caller has said everything, finish what is due, and end."""
         is_configured = line.is_configured and not self.request.overrides
         await send_first(relay, opening, is_configured=is_configured)
-        bye = await relay.uplink()
-        if bye is not None and bye.now:
-            cut = True
-        else:
-            cut = await self._finish(relay, listens=bye is not None)
+        callers.uplink.listen()
+        bye = await callers.uplink.bye
+        cut = (bye is not None and bye.now) or await self._finish(relay, callers.uplink.cut)
         self.end(Ending(out.ClosedReason.BYE_NOW if cut else out.ClosedReason.BYE))
 
-    async def _finish(self, relay: Relay, *, listens: bool) -> bool:
+    async def _finish(self, relay: Relay, cut: asyncio.Event) -> bool:
         """Let what is due come; return whether the caller cut it off by a late `bye {now}`."""
-        tasks: list[asyncio.Task[Any]] = [asyncio.ensure_future(relay.finish(self._parts.options.finish_max_seconds))]
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.ensure_future(relay.finish(self._parts.options.finish_max_seconds)),
+            asyncio.ensure_future(cut.wait()),
+        ]
         try:
-            if listens:
-                tasks.append(asyncio.ensure_future(relay.until_cut()))
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                if tasks[1].done() and tasks[1].result():
-                    return True
-            await tasks[0]
-            return False
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if tasks[0].done():
+                tasks[0].result()
+            return cut.is_set()
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _keep(self, keeping: LineKeeping) -> None:
-        """Say every second that the line is in use, for as long as the caller is there."""
-        while not self._left.is_set():
-            keeping.renew()
-            await asyncio.sleep(RENEW_SECONDS)
-
     async def _farewell(self, ending: Ending, lanes: Lanes, outbox: Outbox) -> bool:
         """Tell why it ends; return whether the caller was told."""
-        for event in ending.steps():
+        for event in ending.steps(is_detached=self.state is SessionState.DETACHED):
             self.move(event)
         closed = last_event(ending, self.conversation.tally.usage, self._now() - self.started_at)
         return await take_leave(closed, lanes, outbox, self._left, self._parts.options, self.id)

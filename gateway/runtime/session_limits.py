@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.core import events as out
 from gateway.core.errors import CallerError, Reason
+from gateway.runtime.downlink import Downlink
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.relay import Relay
 from gateway.runtime.session_options import Ending, SessionParts
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 LOOK_SECONDS: Final = 1.0
 
 
-async def hold_to_limits(session: "LiveSession", relay: Relay, lanes: Lanes, parts: SessionParts) -> None:
+async def hold_to_limits(
+    session: "LiveSession", relay: Relay, downlink: Downlink, lanes: Lanes, parts: SessionParts
+) -> None:
     """Look once a second until cancelled. Raises `CallerError` SLOW_CALLER or UNAUTHENTICATED."""
     options, promised = parts.options, parts.lanes.store.durability
     life, idle = life_max_seconds(session.request, options), idle_max_seconds(session.request, options)
@@ -29,7 +32,7 @@ async def hold_to_limits(session: "LiveSession", relay: Relay, lanes: Lanes, par
             session.end(Ending(out.ClosedReason.LIFE_OVER))
         elif now - relay.stirred_at >= idle:
             session.end(Ending(out.ClosedReason.IDLE))
-        if relay.writing_seconds(now) >= options.send_max_seconds:
+        if downlink.writing_seconds(now) >= options.send_max_seconds:
             text = f"a message has waited {options.send_max_seconds:.0f} s to be read"
             raise CallerError(Reason.SLOW_CALLER, text)
         if (durability := parts.lanes.store.durability) is not promised:

@@ -9,11 +9,29 @@ from gateway.core.recovery import RecoveryOptions
 from gateway.core.rotation import RotationOptions
 from gateway.core.session import SessionEvent
 from gateway.runtime.lanes import LaneParts
+from gateway.runtime.observers import SessionObserver
 from gateway.runtime.outbox import OutboxOptions
 from gateway.runtime.pool import WarmPool
-from gateway.runtime.ports import SessionObserver
 from gateway.runtime.pulse import PulseOptions
 from gateway.runtime.reservations import Reservations
+from gateway.runtime.resume_tokens import ResumeTokens
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeOptions:
+    """How long a session waits for a caller that was lost, and what it keeps meanwhile."""
+
+    window_seconds: int = 120
+    # The provider's line is kept for so long; whoever comes later gets another one.
+    line_kept_seconds: float = 30.0
+    # How much may be under way to a caller, not acknowledged as read.
+    window_bytes: int = 1 << 20
+    # Before a caller gets another token.
+    token_seconds: float = 30.0
+    # How soon after the last one an acknowledgement rides on audio.
+    ack_seconds: float = 0.2
+    # So many missed beats of the heart are its end.
+    beats_max: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +58,7 @@ class SessionOptions:
     pulse: PulseOptions = field(default_factory=PulseOptions)
     recovery: RecoveryOptions = field(default_factory=RecoveryOptions)
     rotation: RotationOptions = field(default_factory=RotationOptions)
+    resume: ResumeOptions = field(default_factory=ResumeOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +68,7 @@ class SessionParts:
     pools: Mapping[str, WarmPool]
     reservations: Reservations
     lanes: LaneParts
+    tokens: ResumeTokens
     observer: SessionObserver
     owner_address: str
     options: SessionOptions
@@ -64,12 +84,13 @@ class Ending:
     # The words of the operator who ended it.
     detail: str = ""
 
-    def steps(self) -> tuple[SessionEvent, ...]:
-        """The way through the machine of a session that is neither resumable nor recovered."""
-        if isinstance(self.error, UpstreamError):
-            return (SessionEvent.UPSTREAM_LOST, SessionEvent.GAVE_UP)
+    def steps(self, *, is_detached: bool) -> tuple[SessionEvent, ...]:
+        """The way through the machine to its end."""
         if self.caller_gone:
-            return (SessionEvent.CALLER_LOST, SessionEvent.WINDOW_ELAPSED, SessionEvent.UPSTREAM_CLOSED)
+            lost = () if is_detached else (SessionEvent.CALLER_LOST,)
+            return (*lost, SessionEvent.WINDOW_ELAPSED, SessionEvent.UPSTREAM_CLOSED)
+        if isinstance(self.error, UpstreamError) and not is_detached:
+            return (SessionEvent.UPSTREAM_LOST, SessionEvent.GAVE_UP)
         return (SessionEvent.CLOSE_REQUESTED, SessionEvent.UPSTREAM_CLOSED)
 
     @classmethod

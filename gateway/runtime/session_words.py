@@ -4,10 +4,12 @@ import time
 from typing import TYPE_CHECKING
 
 from gateway.core import events as out
+from gateway.core.errors import GatewayError
 from gateway.core.prices import dollars
+from gateway.core.principal import Principal
 from gateway.core.template import Template
 from gateway.runtime.lease import LeasedLine
-from gateway.runtime.ports import SessionReport
+from gateway.runtime.observers import SessionReport
 from gateway.runtime.session_options import Ending, SessionOptions, SessionParts
 
 if TYPE_CHECKING:
@@ -29,8 +31,10 @@ def bounded(asked: int, limit: int) -> int:
     return min(asked, limit) if asked else limit
 
 
-def opened(session: "LiveSession", line: LeasedLine, template: Template, parts: SessionParts) -> out.Opened:
-    """What the caller learns when it has its line."""
+def opened(
+    session: "LiveSession", line: LeasedLine, template: Template, parts: SessionParts, resume_token: str
+) -> out.Opened:
+    """What the caller learns when it has its line; `resume_token` empty = its stream is a plain one."""
     options, turns, request = parts.options, session.conversation.turns, session.request
     return out.Opened(
         session_id=session.id,
@@ -52,9 +56,36 @@ def opened(session: "LiveSession", line: LeasedLine, template: Template, parts: 
         input_format=turns.input_format.name,
         output_format=turns.output_format.name,
         correlation_id=request.correlation_id,
-        caller=session.stream.principal.caller,
+        caller=session.principal.caller,
         metadata=request.metadata,
         opened_at_unix_ms=time.time_ns() // 1_000_000,
+        resumable=request.resumable,
+        resume_token=resume_token,
+        window_bytes=options.resume.window_bytes if request.resumable else 0,
+        resume_window_seconds=options.resume.window_seconds if request.resumable else 0,
+    )
+
+
+def unopened(principal: Principal, error: GatewayError | None, seconds: float) -> SessionReport:
+    """What is known of a stream that never became a session; no error = its caller went."""
+    reason = out.ClosedReason.REFUSED if error else out.ClosedReason.BYE_NOW
+    return SessionReport(
+        session_id="",
+        pool="",
+        principal=principal,
+        correlation_id="",
+        upstream_session_id="",
+        source="",
+        reason=reason,
+        error=error.reason if error else None,
+        duration_seconds=seconds,
+        waited_seconds=0.0,
+        audio_in_bytes=0,
+        audio_out_bytes=0,
+        frames_in=0,
+        frames_out=0,
+        responses=0,
+        usage=out.Usage(),
     )
 
 
@@ -64,7 +95,7 @@ def report(session: "LiveSession", ending: Ending, now: float) -> SessionReport:
     return SessionReport(
         session_id=session.id,
         pool=session.pool,
-        principal=session.stream.principal,
+        principal=session.principal,
         correlation_id=session.request.correlation_id,
         upstream_session_id=session.upstream_session_id,
         source=line.source.name.lower() if line else "",

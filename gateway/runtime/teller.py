@@ -11,8 +11,8 @@ from gateway.core.conversation import Conversation
 from gateway.core.restoration import Restoration
 from gateway.core.session import SessionState
 from gateway.runtime.lanes import Lanes
+from gateway.runtime.observers import SessionObserver
 from gateway.runtime.outbox import Outbox
-from gateway.runtime.ports import SessionObserver
 
 # A message stays below the 4 MiB that a gRPC client accepts unless told otherwise.
 RAW_PART_BYTES: Final = 3 << 20

@@ -17,9 +17,10 @@ from gateway.core.pool_limits import PoolLimits, PoolStats
 from gateway.core.template import LineClass, Template
 from gateway.runtime.lease import RejectedError
 from gateway.runtime.liveness import prove
+from gateway.runtime.observers import PoolObserver
 from gateway.runtime.open_line import OpenLine
 from gateway.runtime.places import Places
-from gateway.runtime.ports import Dialer, DialTimes, PoolObserver, SlotKind, Slots, Upstream
+from gateway.runtime.ports import Dialer, DialTimes, SlotKind, Slots, Upstream
 from gateway.runtime.tasks import TaskScope
 
 STOP_SECONDS: Final = 5.0

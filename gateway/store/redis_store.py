@@ -6,22 +6,25 @@ from random import Random
 from typing import Final, Self
 
 from gateway.core.errors import LogGapError, Reason, StoreError
-from gateway.core.events import Durability
-from gateway.runtime.ports import LogEntry, SessionKey
+from gateway.core.events import Durability, EpochStart
+from gateway.runtime.ports import Claimed, LogEntry, SessionKey
 from gateway.store import checks
 from gateway.store.cluster import Everywhere
 from gateway.store.keys import entry_id, parse_entry_id, session_keys
 from gateway.store.link import Command, Reply
 from gateway.store.options import RedisOptions
 from gateway.store.record import RecordSealer
-from gateway.store.scripts import APPEND, FINISH, Script
+from gateway.store.scripts import APPEND, CLAIM, FINISH, Script
 from gateway.store.sealing_keys import SealingKeys
-from gateway.store.writer import GroupWriter, Job, StoreObserver
+from gateway.store.writer import Answer, GroupWriter, Job, StoreObserver
 
 # One answer of a read: small enough not to hold up appends behind it.
 READ_PAGE_ENTRIES: Final = 64
 # What a command costs beside its entries, for the bound on what is pending.
 COMMAND_BYTES: Final = 512
+# For a claim until the replicas have it, and for reading what it is a claim to.
+CLAIM_SECONDS: Final = 0.5
+CLAIM_READ_SECONDS: Final = 2.0
 
 
 class DuplicateControlError(StoreError):
@@ -95,14 +98,20 @@ class RedisStore:
         """What a stored event outlives now; NONE while degraded."""
         return Durability.NONE if self.degraded else self._options.durability
 
-    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False) -> int:
+    async def append(
+        self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False, own_from: int = 1
+    ) -> int:
         """Add entries with consecutive numbers; with none of them, only keep the record alive.
 
         Return with which number the log ended before.
 
-        With `anew` there may be a gap before them. Raises `StoreError`: STORE_UNAVAILABLE (the same entries, with
-        later ones behind them, may be tried again: what is there is not stored twice), `LogGapError` where they do
-        not fit, SUPERSEDED, or `DuplicateControlError`.
+        With `anew` there may be a gap before them. `own_from` is the first number that this owner has written; what
+        an older one wrote from there on, at a server that forgot this one, goes: then the entries may no longer fit,
+        and are to be stored anew. Such an owner never stores a control up to the `cseq` of its claim.
+
+        Raises `StoreError`: STORE_UNAVAILABLE (the same entries, with later ones behind them, may be tried again:
+        what is there is not stored twice), `LogGapError` where they do not fit, SUPERSEDED, or
+        `DuplicateControlError`.
         An append whose caller is cancelled is carried out all the same. A `cseq` belongs on the
         entries of the first append that its control caused, and on no later one.
         """
@@ -117,7 +126,32 @@ class RedisStore:
         first = entries[0].seq if entries else 0
         pairs = zip(entries, blobs, strict=True)
         written = [part for entry, blob in pairs for part in (entry.cseq, blob)]
-        return await self._run(APPEND, key, (epoch, first, *self._bounds(), int(anew), *written), size_bytes=size_bytes)
+        arguments = (epoch, first, *self._bounds(), int(anew), own_from, *written)
+        return _judge(await self._run(APPEND, key, arguments, size_bytes=size_bytes))
+
+    async def claim(
+        self, key: SessionKey, token_epoch: int, last_seq: int, epochs: Sequence[EpochStart]
+    ) -> Claimed | None:
+        """Become the owner; return the new owner's number and what is stored. None = nothing, or it has ended.
+
+        `epochs` says who wrote what the caller has applied, an owner that only announced itself included. Raises
+        `StoreError`: STORE_UNAVAILABLE (to claim again is safe: it only fences the same owners once more), or
+        INTERNAL when an entry does not open.
+        """
+        connects = self._writer.connects
+        try:
+            async with asyncio.timeout(CLAIM_SECONDS):
+                numbers = await self._claim(key, token_epoch, last_seq, epochs)
+            if numbers is None:
+                return None
+            async with asyncio.timeout(CLAIM_READ_SECONDS):
+                entries = await self.read(key)
+        except TimeoutError:
+            raise StoreError(Reason.STORE_UNAVAILABLE, "the claim was not confirmed and read in time") from None
+        if self._writer.connects != connects:  # perhaps to a server that never heard of the claim
+            raise StoreError(Reason.STORE_UNAVAILABLE, "the connection was lost behind the claim")
+        epoch, seq, cseq = numbers
+        return Claimed(epoch, seq, cseq, tuple(entry for entry in entries if entry.seq <= seq))
 
     async def finish(self, key: SessionKey, epoch: int) -> None:
         """Delete the session's state, or mark it finished and let it expire after the retention.
@@ -125,7 +159,7 @@ class RedisStore:
         Raises `StoreError` as `append` does; to finish twice is no error.
         """
         retention_ms = self._options.retention_seconds * 1000
-        await self._run(FINISH, key, (epoch, retention_ms), size_bytes=0)
+        _judge(await self._run(FINISH, key, (epoch, retention_ms)))
 
     async def read(self, key: SessionKey, from_seq: int = 1) -> list[LogEntry]:
         """Return what the log holds from number `from_seq` on; oldest entries may be trimmed away.
@@ -158,7 +192,25 @@ class RedisStore:
 
     # Commands.
 
-    async def _run(self, script: Script, key: SessionKey, arguments: Sequence[int | bytes], *, size_bytes: int) -> int:
+    async def _claim(
+        self, key: SessionKey, token_epoch: int, last_seq: int, epochs: Sequence[EpochStart]
+    ) -> tuple[int, int, int] | None:
+        """Claim until the replicas have it, which is why it may run again; the caller has the deadline."""
+        starts = sorted((each.first_seq, each.epoch) for each in epochs)
+        table = [number for first_seq, epoch in starts for number in (epoch, first_seq)]
+        life_ms, *_ = self._bounds()
+        while True:
+            answer = await self._run(CLAIM, key, (token_epoch, last_seq, life_ms, *table))
+            verdict, *numbers = answer.reply
+            if verdict == b"NOTHING":
+                return None
+            if answer.confirmed:
+                epoch, seq, cseq = map(int, numbers)
+                return epoch, seq, cseq
+
+    async def _run(
+        self, script: Script, key: SessionKey, arguments: Sequence[int | bytes], *, size_bytes: int = 0
+    ) -> Answer:
         keys = session_keys(key)
         rest = (2, keys.meta, keys.log, *arguments)
         job = Job(
@@ -168,11 +220,7 @@ class RedisStore:
             size_bytes=COMMAND_BYTES + size_bytes,
             replicate=True,
         )
-        answer = await self._writer.submit(job)
-        ended_at = _judge(answer.reply)
-        if not answer.confirmed:
-            raise StoreError(Reason.STORE_UNAVAILABLE, "stored, but too few replicas confirm it")
-        return ended_at
+        return await self._writer.submit(job)
 
     async def _ask(self, name: str, command: Command) -> Reply:
         job = Job(name=name, command=command, in_full=command, size_bytes=COMMAND_BYTES)
@@ -200,12 +248,14 @@ def _check_numbers(epoch: int, entries: Sequence[LogEntry]) -> None:
         raise ValueError("epochs and numbers begin at 1, and numbers are consecutive")
 
 
-def _judge(reply: Reply) -> int:
+def _judge(answer: Answer) -> int:
     """Translate a script's verdict, and return its last number; append.lua and finish.lua say what each one means."""
-    verdict, number, *more = (bytes(part).decode() for part in reply)
+    verdict, number, *more = (bytes(part).decode() for part in answer.reply)
     match verdict:
-        case "OK":
+        case "OK" if answer.confirmed:
             return int(more[0] if more else number)
+        case "OK":
+            raise StoreError(Reason.STORE_UNAVAILABLE, "stored, but too few replicas confirm it")
         case "FENCED":
             message = f"an owner with epoch {number} wrote to this session"
             raise StoreError(Reason.SUPERSEDED, message)

@@ -15,13 +15,20 @@ class Script:
     sha: str
 
 
-def _load(name: str) -> Script:
-    text = (files(__package__) / f"{name}.lua").read_text("utf-8")
+def _text(name: str) -> str:
+    return (files(__package__) / f"{name}.lua").read_text("utf-8")
+
+
+def _load(name: str, *shared: str) -> Script:
+    # The first line tells the server how to run it; what is shared comes right behind.
+    first, body = _text(name).split("\n", 1)
+    text = "\n".join([first, *map(_text, shared), body])
     # Redis names a script by its SHA-1; nothing is protected by it.
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-APPEND: Final = _load("append")
+APPEND: Final = _load("append", "entries")
+CLAIM: Final = _load("claim", "entries")
 FINISH: Final = _load("finish")
 SLOTS: Final = _load("slots")
-SCRIPTS: Final = (APPEND, FINISH, SLOTS)
+SCRIPTS: Final = (APPEND, CLAIM, FINISH, SLOTS)

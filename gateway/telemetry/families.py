@@ -114,6 +114,12 @@ RECOVER: Final = Family(
 RECOVERIES: Final = Family(
     "trunkline_recoveries_total", "Lost lines of sessions, by cause and result: ok or failed.", ("cause", "result")
 )
+RESUME: Final = Family(
+    "trunkline_resume_seconds",
+    "Seconds from a caller's `resume` to our answer: reattached to its line, or rebuilt on another.",
+    ("outcome",),
+    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
 ROTATIONS: Final = Family(
     "trunkline_rotations_total",
     "Lines that sessions left before their end, by trigger (expiry) and result: ok or failed.",

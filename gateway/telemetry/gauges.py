@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from gateway.core.breaker import Breaker
 from gateway.core.session import SessionState
-from gateway.runtime.ports import PoolSource
+from gateway.runtime.observers import PoolSource
 from gateway.telemetry.families import (
     BREAKER_OPEN,
     CONNECTIONS,

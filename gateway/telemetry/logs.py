@@ -11,7 +11,7 @@ from typing import Final, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from gateway.runtime.ports import SessionReport
+from gateway.runtime.observers import SessionReport
 from gateway.telemetry.redaction import clean
 
 Level = Literal["debug", "info", "warning", "error"]

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-from gateway.runtime.ports import PoolSource
+from gateway.runtime.observers import PoolSource
 from gateway.telemetry.families import (
     ACQUIRE_WAIT,
     ACQUIRES,
@@ -32,6 +32,7 @@ from gateway.telemetry.families import (
     RECOVER,
     RECOVERIES,
     RELAY,
+    RESUME,
     ROTATIONS,
     STORE_COMMAND,
     STORE_DEGRADED,
@@ -91,6 +92,7 @@ class Metrics:
         self.first_audible = Cells(self._histogram(FIRST_AUDIBLE))
         self.recover = Cells(self._histogram(RECOVER))
         self.recoveries = Cells(self._counter(RECOVERIES))
+        self.resume = Cells(self._histogram(RESUME))
         self.rotations = Cells(self._counter(ROTATIONS))
         for result in ("ok", "failed"):  # a rate does not see the event that creates a series
             self.recoveries["line_lost", result].inc(0)

@@ -5,7 +5,8 @@ from typing import Final
 
 from gateway.core.errors import Reason
 from gateway.core.events import Usage
-from gateway.runtime.ports import DialTimes, SessionReport
+from gateway.runtime.observers import SessionReport
+from gateway.runtime.ports import DialTimes
 from gateway.telemetry.logs import canonical
 from gateway.telemetry.metrics import Metrics
 
@@ -79,6 +80,10 @@ class SessionMetrics:
         self._metrics.recoveries[cause, result].inc()
         if result == "ok":
             self._metrics.recover[cause,].observe(seconds)
+
+    def resumed(self, outcome: str, seconds: float) -> None:
+        """Record how soon a caller that came back was answered."""
+        self._metrics.resume[outcome,].observe(seconds)
 
     def rotated(self, trigger: str, result: str) -> None:
         """Count a line that was left before its end."""

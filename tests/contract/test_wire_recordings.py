@@ -227,7 +227,7 @@ async def carried(frames: Sequence[bytes]) -> list[object]:
     parts = cast("Any", heard)
     line = cast("Any", Recorded(frames))
     conversation = Conversation(TurnTaking(transcribes=True))
-    relay = Relay(parts, parts, conversation, Continuity({}), parts, parts, parts)
+    relay = Relay(parts, conversation, Continuity({}), parts, parts, parts)
     with pytest.raises(UpstreamClosedError):
         await relay.downlink(line)
     return heard.events

@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.core import events as out
-from gateway.core.errors import CapacityError, DialError, LogGapError, Reason, UpstreamClosedError
+from gateway.core.errors import CapacityError, DialError, LogGapError, Reason, StoreError, UpstreamClosedError
 from gateway.core.events import CallerMessage, Durability, Outgoing
 from gateway.core.principal import Principal, Right
 from gateway.core.template import LineClass
-from gateway.runtime.ports import CallerGoneError, DialTimes, LogEntry, SessionKey, SessionReport, SlotKind
+from gateway.runtime.observers import SessionReport
+from gateway.runtime.ports import CallerGoneError, Claimed, DialTimes, LogEntry, SessionKey, SlotKind
 from tests.support.virtual_time import now
 
+# What each event weighs on the wire of this world.
+EVENT_BYTES = 100
 ACME = Principal("acme", "bot", frozenset({Right.CONVERSE}))
 EVIL = Principal("evil", "bot", frozenset({Right.CONVERSE}))
 
@@ -150,7 +153,11 @@ class Caller:
 
     def __init__(self, principal: Principal = ACME) -> None:
         self.principal = principal
-        self.size_bytes = 0
+        self.size_bytes = self.audio_position = self.written_bytes = 0
+        self.ack: out.CallerAck | None = None
+        self.acks: list[out.GatewayAck] = []
+        # After so long without a word it says what has come; None = never.
+        self.beat_seconds: float | None = None
         # How long it will wait for the end of its call.
         self.patience_seconds = float("inf")
         self.got: list[Outgoing] = []
@@ -158,14 +165,25 @@ class Caller:
         self.got_at: list[float] = []
         self.gone = False
         self.may_write = open_gate()
-        self._messages: asyncio.Queue[CallerMessage | Exception | None] = asyncio.Queue()
+        # Each with its position, and what it acknowledges.
+        self._messages: asyncio.Queue[tuple[CallerMessage | Exception | None, int, out.CallerAck | None]]
+        self._messages = asyncio.Queue()
         self._written = asyncio.Condition()
 
     # The test's side.
 
     def say(self, *messages: CallerMessage | None) -> None:
         for message in messages:
-            self._messages.put_nowait(message)
+            self._messages.put_nowait((message, 0, None))
+
+    def play(self, audio: bytes, position: int) -> None:
+        """Send audio that says where it begins."""
+        self._messages.put_nowait((audio, position, None))
+
+    def acknowledge(self, ack: out.CallerAck | None = None) -> None:
+        """Say that everything has come, or what else is to be said."""
+        newest = max((each.seq for each in self.got), default=0)
+        self._messages.put_nowait((out.Ack(), 0, ack or out.CallerAck(newest, self.written_bytes)))
 
     def control(self, kind: str, cseq: int = 0, **fields: Any) -> None:
         self.say(out.Control(({"type": kind, **fields},), cseq))
@@ -173,10 +191,10 @@ class Caller:
     def vanish(self) -> None:
         """The network is lost: reads and writes fail from now on."""
         self.gone = True
-        self._messages.put_nowait(CallerGoneError())
+        self._messages.put_nowait((CallerGoneError(), 0, None))
 
     def break_down(self, error: Exception) -> None:
-        self._messages.put_nowait(error)
+        self._messages.put_nowait((error, 0, None))
 
     def events(self) -> list[object]:
         return [each.event for each in self.got]
@@ -201,15 +219,23 @@ class Caller:
         return self.patience_seconds
 
     async def read(self) -> CallerMessage | None:
-        message = await self._messages.get()
+        try:
+            async with asyncio.timeout(self.beat_seconds):
+                message, self.audio_position, self.ack = await self._messages.get()
+        except TimeoutError:
+            newest = max((each.seq for each in self.got), default=0)
+            message, self.ack = out.Ack(), out.CallerAck(newest, self.written_bytes)
         if isinstance(message, Exception):
             raise message
         return message
 
-    async def write(self, outgoing: Outgoing) -> None:
+    async def write(self, outgoing: Outgoing, ack: out.GatewayAck | None = None) -> None:
         await self.may_write.wait()
         if self.gone:
             raise CallerGoneError
+        if ack is not None:
+            self.acks.append(ack)
+        self.written_bytes += EVENT_BYTES
         self.got.append(outgoing)
         self.got_at.append(now())
         async with self._written:
@@ -222,17 +248,23 @@ class Store:
     def __init__(self) -> None:
         self.durability = Durability.PROCESS
         self.log: dict[SessionKey, list[LogEntry]] = {}
+        # Whoever comes with a lower one is refused.
+        self.epochs: dict[SessionKey, int] = {}
         self.appends: list[tuple[int, ...]] = []
         self.finished: list[SessionKey] = []
         self.failure: Exception | None = None
         self.finish_failure: Exception | None = None
         self.may_store, self.may_finish = open_gate(), open_gate()
 
-    async def append(self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False) -> int:
+    async def append(
+        self, key: SessionKey, epoch: int, entries: Sequence[LogEntry], *, anew: bool = False, own_from: int = 1
+    ) -> int:
         self.appends.append(tuple(entry.seq for entry in entries))
         await self.may_store.wait()
         if self.failure is not None:
             raise self.failure
+        if self.epochs.get(key, 0) > epoch:
+            raise StoreError(Reason.SUPERSEDED, "a newer owner")
         log = self.log.setdefault(key, [])
         ends_at = log[-1].seq if log else 0
         if not entries or (entries[0].seq > ends_at + 1 and not anew):
@@ -240,6 +272,16 @@ class Store:
         assert [entry.seq for entry in entries] == list(range(entries[0].seq, entries[0].seq + len(entries)))
         log.extend(entry for entry in entries if entry.seq > ends_at)
         return ends_at
+
+    async def claim(
+        self, key: SessionKey, token_epoch: int, last_seq: int, epochs: Sequence[out.EpochStart]
+    ) -> Claimed | None:
+        entries = self.log.get(key)
+        if not entries:
+            return None
+        self.epochs[key] = epoch = max(self.epochs.get(key, 1), token_epoch) + 1
+        cseq = max(entry.cseq for entry in entries)
+        return Claimed(epoch, max(entries[-1].seq, last_seq), cseq, tuple(entries))
 
     async def read(self, key: SessionKey, from_seq: int = 1) -> list[LogEntry]:
         return [entry for entry in self.log.get(key, []) if entry.seq >= from_seq]
@@ -387,6 +429,7 @@ class Observer:
         self.relays: list[str] = []
         self.recoveries: list[tuple[str, str, float]] = []
         self.rotations: list[tuple[str, str]] = []
+        self.resumes: list[tuple[str, float]] = []
         self.idle_seconds: list[float] = []
         self.first_audibles: list[float] = []
 
@@ -429,6 +472,9 @@ class Observer:
 
     def relayed(self, direction: str, seconds: float) -> None:
         self.relays.append(direction)
+
+    def resumed(self, outcome: str, seconds: float) -> None:
+        self.resumes.append((outcome, seconds))
 
     def refused(self, reason: Reason) -> None:
         self.refusals.append(reason)

@@ -22,6 +22,7 @@ from gateway.runtime.lanes import LaneParts
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.ports import SlotKind
 from gateway.runtime.reservations import Reservations
+from gateway.runtime.resume_tokens import ResumeTokens
 from gateway.runtime.session import LiveSession
 from gateway.runtime.session_options import SessionOptions, SessionParts
 from gateway.runtime.trunk_group import TrunkGroup
@@ -100,6 +101,7 @@ class Stage:
             pools=self.pools,
             reservations=self.reservations,
             lanes=LaneParts(self.store, encode),
+            tokens=ResumeTokens(self.sealer),
             observer=self.observer,
             owner_address="gateway:50051",
             options=self.options,

@@ -1,6 +1,7 @@
 """A leased line that has died without a word is noticed, soon and for the right reason; and leases end with use."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from structlog.testing import capture_logs
@@ -168,10 +169,10 @@ async def test_a_goodbye_while_the_line_is_asked_leaves_nothing(stage: Stage) ->
 class Listener(Caller):
     """A caller that takes a piece of speech only when it has played the last one."""
 
-    async def write(self, outgoing: out.Outgoing) -> None:
+    async def write(self, outgoing: out.Outgoing, ack: out.GatewayAck | None = None) -> None:
         if isinstance(outgoing.event, out.OutputAudio):
             await asyncio.sleep(1.0)
-        await super().write(outgoing)
+        await super().write(outgoing, ack)
 
 
 async def test_a_lease_is_renewed_while_the_caller_is_there(stage: Stage) -> None:
@@ -214,6 +215,8 @@ class Stuck(Caller):
         try:
             return await super().read()
         except asyncio.CancelledError:
+            with suppress(asyncio.CancelledError):  # nor when it is told again
+                await self.may_end.wait()
             await self.may_end.wait()
             raise
 

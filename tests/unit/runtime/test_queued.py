@@ -183,7 +183,7 @@ async def test_a_caller_that_vanishes_while_it_is_told_its_place_leaves_nothing(
 
 async def test_a_fault_while_a_place_is_told_leaves_no_waiter() -> None:
     class Broken(Caller):
-        async def write(self, outgoing: out.Outgoing) -> None:
+        async def write(self, outgoing: out.Outgoing, ack: out.GatewayAck | None = None) -> None:
             raise RuntimeError("a fault of ours")
 
     stage = full()

@@ -211,10 +211,10 @@ async def test_closed_is_the_last_word_though_the_line_speaks_on(stage: Stage, *
 class Listener(Caller):
     """A caller that takes a piece of speech only when it has played the last one."""
 
-    async def write(self, outgoing: out.Outgoing) -> None:
+    async def write(self, outgoing: out.Outgoing, ack: out.GatewayAck | None = None) -> None:
         if isinstance(outgoing.event, out.OutputAudio):
             await asyncio.sleep(0.5)
-        await super().write(outgoing)
+        await super().write(outgoing, ack)
 
 
 async def test_a_caller_that_reads_at_the_pace_of_speech_hears_the_answer_out(stage: Stage) -> None:

@@ -126,7 +126,7 @@ async def test_the_asked_limits_are_bounded_by_the_gateways(stage: Stage) -> Non
         (out.Bye(), Reason.FIRST_FRAME_EXPECTED),
         (out.Control(()), Reason.FIRST_FRAME_EXPECTED),
         (None, Reason.FIRST_FRAME_EXPECTED),
-        (out.ResumeRequest("token"), Reason.NOT_IMPLEMENTED_YET),
+        (out.ResumeRequest("token"), Reason.RESUME_REFUSED),
         (out.OpenRequest(unserved=("greet",)), Reason.NOT_IMPLEMENTED_YET),
         (out.OpenRequest(template="unknown"), Reason.UNKNOWN_TEMPLATE),
         (out.OpenRequest(overrides={"model": "other"}), Reason.OVERRIDE_REFUSED),

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.core.events import ClosedReason, Usage
 from gateway.core.principal import Principal
-from gateway.runtime.ports import SessionReport
+from gateway.runtime.observers import SessionReport
 
 
 @pytest.fixture(name="report")

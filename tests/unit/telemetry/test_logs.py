@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from gateway.core.errors import Reason
 from gateway.core.events import ClosedReason, Usage
 from gateway.core.principal import Principal
-from gateway.runtime.ports import SessionReport
+from gateway.runtime.observers import SessionReport
 from gateway.telemetry.logs import canonical, configure
 from gateway.telemetry.redaction import FIELDS, REDACTED
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 from gateway.core.errors import Reason
 from gateway.core.events import Usage
 from gateway.core.principal import Principal
-from gateway.runtime.ports import DialTimes, SessionReport
+from gateway.runtime.observers import SessionReport
+from gateway.runtime.ports import DialTimes
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import PoolMetrics, SessionMetrics, StoreMetrics
 
 if TYPE_CHECKING:
-    from gateway.runtime.ports import PoolObserver, SessionObserver
+    from gateway.runtime.observers import PoolObserver, SessionObserver
 
     # The ports are kept: mypy reads this.
     _pool: PoolObserver = PoolMetrics(Metrics())

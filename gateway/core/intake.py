@@ -1,0 +1,36 @@
+"""What has been taken of a resumable caller's input: each control once, each sample once, whatever is sent again."""
+
+from gateway.core.errors import CallerError, Reason
+
+
+class Intake:
+    """One session's input, over all streams of it."""
+
+    __slots__ = ("_sample_bytes", "cseq", "samples")
+
+    def __init__(self, sample_bytes: int, cseq: int = 0, samples: int = 0) -> None:
+        """Begin behind what was taken before."""
+        self._sample_bytes = sample_bytes
+        self.cseq = cseq
+        self.samples = samples
+
+    def takes(self, cseq: int) -> bool:
+        """Whether a control is new. Raises `CallerError` INVALID_FRAME for one that has no number, or skips some."""
+        if not cseq:
+            raise CallerError(Reason.INVALID_FRAME, "controls of a resumable session are numbered: set cseq")
+        if cseq > self.cseq + 1:
+            raise CallerError(Reason.INVALID_FRAME, f"control {self.cseq + 1} is wanted next, not {cseq}")
+        if cseq <= self.cseq:
+            return False
+        self.cseq = cseq
+        return True
+
+    def audio(self, audio: bytes, position: int) -> bytes:
+        """Return what is new of a piece that begins at `position`, in samples. What is missing before it stays so."""
+        known = self.samples - position
+        if known > 0:
+            audio = audio[known * self._sample_bytes :]
+        elif known < 0:
+            self.samples = position
+        self.samples += len(audio) // self._sample_bytes
+        return audio
