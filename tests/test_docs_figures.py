@@ -13,7 +13,7 @@ from gateway.core import backoff, breaker, demand, pace, policy, reservation, sh
 from gateway.rpc.requests import CORRELATION_MAX, HISTORY_MAX, METADATA_MAX
 from gateway.rpc.server import ServerOptions
 from gateway.runtime.greeting import GUARD_MS
-from gateway.runtime.lanes import LaneOptions
+from gateway.runtime.lane_parts import LaneOptions
 from gateway.runtime.pulse import PulseOptions
 from gateway.runtime.session import EXPEL_SECONDS
 from gateway.runtime.session_options import SessionOptions

@@ -51,7 +51,7 @@ from gateway.rpc.requests import METADATA_MAX, SAFETY_IDENTIFIER_MAX
 from gateway.rpc.server import ServerOptions
 from gateway.rpc.services import SERVED
 from gateway.runtime.greeting import GUARD_MAX_SECONDS, GUARD_MS
-from gateway.runtime.lanes import LaneOptions
+from gateway.runtime.lane_parts import LaneOptions
 from gateway.runtime.ports import SlotKind
 from gateway.runtime.pulse import PulseOptions
 from gateway.runtime.relay import SAMPLE_EVERY

@@ -18,10 +18,10 @@ from gateway.core.principal import Right
 from gateway.core.rotation import RotationOptions
 from gateway.rpc.auth import AuthInterceptor
 from gateway.rpc.parts import ServiceParts
-from gateway.rpc.responses import encode
+from gateway.rpc.records import RecordForm
 from gateway.rpc.server import GrpcServer, ServerOptions
 from gateway.runtime.directory import Directory
-from gateway.runtime.lanes import LaneOptions, LaneParts
+from gateway.runtime.lane_parts import LaneOptions, LaneParts
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.reservations import Reservations
 from gateway.runtime.resume_tokens import ResumeTokens
@@ -176,7 +176,7 @@ class Gateway:
         return SessionParts(
             pools=exchange.pools,
             reservations=reservations,
-            lanes=LaneParts(store, encode, LaneOptions(hold_ms=self._settings.store.durable_hold_ms)),
+            lanes=LaneParts(store, RecordForm(), LaneOptions(hold_ms=self._settings.store.durable_hold_ms)),
             tokens=ResumeTokens(tokens),
             observer=SessionMetrics(self._metrics),
             owner_address=self._settings.grpc.advertise or "",

@@ -20,6 +20,8 @@ from gateway.core.turns import TurnTaking, detection_of
 TURNS_MAX_BYTES: Final = 3 << 20
 # The provider's default for what it keeps of the time before speech.
 PADDING_MS: Final = 300
+# How the gateway names items that its caller did not.
+ITEM_NAMES: Final = "item_tl_"
 # One piece of what a fresh line hears again.
 PIECE_SECONDS: Final = 1
 
@@ -27,8 +29,11 @@ PIECE_SECONDS: Final = 1
 class Continuity:
     """One session's memory. Positions are bytes of input audio since the session began."""
 
-    def __init__(self, configuration: Mapping[str, Any], user_turns: str = "transcript") -> None:
-        """Begin with nothing said; `configuration` is what the first line has."""
+    def __init__(
+        self, configuration: Mapping[str, Any], user_turns: str = "transcript", names: str = ITEM_NAMES
+    ) -> None:
+        """Begin with nothing said; `configuration` is what the first line has. `names` begins those of new items."""
+        self._names = names
         self._history = History(configuration, user_turns)
         self._keeps_turns = user_turns != "none"
         self._format = TurnTaking.of(configuration).input_format
@@ -52,7 +57,7 @@ class Continuity:
         if event.get("type") != "conversation.item.create" or not isinstance(item, Mapping) or item.get("id"):
             return event
         self._numbered += 1
-        return {**event, "item": {**item, "id": f"item_tl_{self._numbered}"}}
+        return {**event, "item": {**item, "id": f"{self._names}{self._numbered}"}}
 
     def sent(self, event: Mapping[str, Any]) -> None:
         """Record a client event that goes up, audio apart; it has its `event_id`, and an item its `id`."""
@@ -105,6 +110,16 @@ class Continuity:
         return out.ItemTruncated(str(item_id), end_ms)
 
     @property
+    def configuration(self) -> Mapping[str, Any]:
+        """What was last confirmed."""
+        return self._history.configuration
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """How much audio has come that is no part of an item, as far as it is kept."""
+        return self._ring.end - self._ring.start
+
+    @property
     def rest_bytes(self) -> int:
         """How much audio a fresh line would hear again."""
         return len(self._ring.rest())
@@ -146,7 +161,7 @@ class Continuity:
         """Give the audio of a turn to its item, until its words are known."""
         end = self._commits.pop(next(iter(self._commits))) if self._commits else self._speech_stopped_at
         turn, self._speech_stopped_at = self._ring.turn_ended(end), None
-        if not self._keeps_turns:
+        if not self._keeps_turns or not turn:  # a log has no audio
             return
         self._spoken[item_id] = turn
         while len(self._spoken) > 1 and sum(map(len, self._spoken.values())) > TURNS_MAX_BYTES:

@@ -365,6 +365,12 @@ class Opened(Struct, frozen=True):
     resume_window_seconds: int = 0
 
 
+class Stored(Struct, frozen=True):
+    """An event as it stands in the log, in the contract's words: for a caller that does not have it."""
+
+    message: bytes
+
+
 class ControlTaken(Struct, frozen=True):
     """A control of the caller's has had its effect."""
 
@@ -496,6 +502,7 @@ class Closed(Struct, frozen=True):
 
 ControlEvent = (
     Opened
+    | Stored
     | ControlTaken
     | UserTranscript
     | InputCommitted

@@ -14,6 +14,10 @@ class Intake:
         self.cseq = cseq
         self.samples = samples
 
+    def behind(self, size_bytes: int) -> int:
+        """Return where so much of the audio begins that came last, in samples since the session began."""
+        return max(0, self.samples - size_bytes // self._sample_bytes)
+
     def takes(self, cseq: int) -> bool:
         """Whether a control is new. Raises `CallerError` INVALID_FRAME for one that has no number, or skips some."""
         if not cseq:

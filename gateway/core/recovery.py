@@ -37,9 +37,13 @@ class Recovery:
     def lost(self, error: GatewayError, line_since: float, now: float) -> bool:
         """Record a lost line; return whether it is to be replaced."""
         options = self._options
+        self.begin(now)
         self._young = self._young + 1 if now - line_since < options.young_seconds else 0
-        self._tries, self._ends_at = 0, now + options.give_up_seconds
         return error.reason in MENDED and self._young < options.young_max
+
+    def begin(self, now: float) -> None:
+        """Begin to try for a line, with all the time there is."""
+        self._tries, self._ends_at = 0, now + self._options.give_up_seconds
 
     def left_seconds(self, now: float) -> float:
         """How long it may still be tried."""

@@ -32,6 +32,8 @@ def response(outgoing: out.Outgoing) -> session.ConverseResponse:
     told = outgoing.event
     if type(told) is out.OutputAudio:  # the one that comes many times a second
         return _audio(told, outgoing)
+    if type(told) is out.Stored:  # with the numbers that it had
+        return session.ConverseResponse.FromString(told.message)
     message = session.ConverseResponse(
         seq=outgoing.seq, after_seq=outgoing.after_seq, epoch=outgoing.epoch, **_FORMS[type(told)](told)
     )
@@ -49,11 +51,6 @@ def _audio(told: out.OutputAudio, outgoing: out.Outgoing) -> session.ConverseRes
     audio.item_id = told.item_id
     audio.position = told.position
     return message
-
-
-def encode(outgoing: out.Outgoing) -> bytes:
-    """Return the stored form of an event: the contract's own message."""
-    return response(outgoing).SerializeToString()
 
 
 def usage(counted: out.Usage) -> types.Usage:

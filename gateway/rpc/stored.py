@@ -13,6 +13,7 @@ from trunkline.v1 import types_pb2 as types
 from gateway.core.errors import CallerError, Reason, StoreError
 from gateway.core.principal import Principal
 from gateway.rpc.parts import ServiceParts
+from gateway.rpc.records import message_of
 from gateway.rpc.responses import usage
 from gateway.runtime.ports import LogEntry, SessionKey
 
@@ -64,7 +65,7 @@ def _from_log(entries: Iterable[LogEntry], session_id: str, caller: str) -> sess
     items: dict[str, session.StoredItem] = {}
     found: dict[str | None, list[Any]] = {}
     for entry in entries:
-        message = session.ConverseResponse.FromString(entry.payload)
+        message = message_of(entry.payload)
         answer.seq, kind = entry.seq, message.WhichOneof("message")
         if kind == "item_done":
             items[message.item_done.item_id] = _item(message.item_done, entry.seq)

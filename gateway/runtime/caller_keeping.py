@@ -7,7 +7,7 @@ out again, and what it sends again is taken once.
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -16,18 +16,21 @@ from gateway.core.errors import CallerError, Reason, StoreError
 from gateway.core.intake import Intake
 from gateway.core.session import SessionEvent, SessionState
 from gateway.runtime.attachment import Attachment
+from gateway.runtime.claiming import Claim
 from gateway.runtime.downlink import Downlink
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.outbox import Outbox
 from gateway.runtime.ports import CallerGoneError
 from gateway.runtime.relay import Relay
+from gateway.runtime.resume_tokens import NO_SESSION
 from gateway.runtime.session_options import SessionParts
 from gateway.runtime.uplink import Uplink
 
 if TYPE_CHECKING:
     from gateway.runtime.session import LiveSession
 
-NO_SESSION = "the token does not open a session, or not any more"
+# How often a session without a caller asks whether somebody else has it by now.
+OWNER_LOOK_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -43,8 +46,12 @@ class CallerKeeping:
         outbox: Outbox,
         parts: SessionParts,
         intake: Intake | None,
+        claim: Claim | None = None,
     ) -> None:
-        """Begin with one stream; nothing happens before `run`. `intake` = the caller is a resumable one."""
+        """Begin with one stream; nothing happens before `run`. `intake` = the caller is a resumable one.
+
+        `claim` = it comes back to a session that somebody else had.
+        """
         self._session = session
         self._relay = relay
         self._lanes = lanes
@@ -59,6 +66,8 @@ class CallerKeeping:
         self._came = asyncio.Event()
         # Since when nobody is there; None = somebody is.
         self._away_since: float | None = None
+        if claim is not None:
+            self._go_on(claim, first)
         self._went, self._back = asyncio.Event(), asyncio.Event()
 
     @property
@@ -165,6 +174,17 @@ class CallerKeeping:
 
     # Between two streams.
 
+    def _go_on(self, claim: Claim, attachment: Attachment) -> None:
+        """Let the caller hear what it missed of an older owner, and what has come to an end with that."""
+        for outgoing in claim.missed:
+            self._outbox.put(outgoing)
+        self._outbox.begin_behind(claim.seq)
+        self._welcome(claim.request, attachment, 0.0)
+        if claim.retold.cut_item:
+            cut = claim.request.output
+            cause = out.InterruptionCause.UPSTREAM_LOST
+            self._lanes.control(out.Interrupted("", cut.item_id, cause, cut.received, had_tool_calls=False))
+
     async def _wait(self) -> bool:
         """Wait for the caller to come back; return whether it has."""
         if self._came.is_set():
@@ -177,9 +197,13 @@ class CallerKeeping:
         if session.state in (SessionState.ACTIVE, SessionState.RECOVERING):
             session.move(SessionEvent.CALLER_LOST)
         _log.info("caller_away", session_id=session.id, pool=session.pool)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._parts.options.resume.window_seconds):
-                await self._came.wait()
+        ends_at = self._now() + self._parts.options.resume.window_seconds
+        while not self._came.is_set() and self._now() < ends_at:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(OWNER_LOOK_SECONDS, ends_at - self._now())):
+                    await self._came.wait()
+                    break
+            await self._lanes.keep()
         return self._came.is_set()
 
     def _take_next(self) -> None:
@@ -195,14 +219,18 @@ class CallerKeeping:
         self._back.set()
         attachment.heard_at = now
         self._outbox.rewind(request.last_seq, request.output)
-        resumed = self._resumed(request)
-        self._outbox.put_first(out.Outgoing(resumed, epoch=self._lanes.epoch))
+        self._welcome(request, attachment, away_seconds)
         if session.state in (SessionState.ACTIVE, SessionState.RECOVERING, SessionState.DETACHED):
             session.move(SessionEvent.CALLER_RESUMED)
             if session.has_line:
                 session.move(SessionEvent.UPSTREAM_READY)
+
+    def _welcome(self, request: out.ResumeRequest, attachment: Attachment, away_seconds: float) -> None:
+        """Tell the caller, before all else, what it has come back to."""
+        session, resumed = self._session, self._resumed(request)
+        self._outbox.put_first(out.Outgoing(resumed, epoch=self._lanes.epoch))
         outcome, seconds = resumed.outcome.name.lower(), round(away_seconds, 3)
-        self._parts.observer.resumed(outcome, now - attachment.came_at)
+        self._parts.observer.resumed(outcome, self._now() - attachment.came_at)
         _log.info("caller_back", session_id=session.id, pool=session.pool, result=outcome, duration_seconds=seconds)
 
     def _resumed(self, request: out.ResumeRequest) -> out.Resumed:

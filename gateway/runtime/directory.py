@@ -13,9 +13,10 @@ from gateway.core.events import ClosedReason
 from gateway.core.principal import Principal
 from gateway.core.session import SessionState
 from gateway.runtime.attachment import Attachment
-from gateway.runtime.caller_keeping import NO_SESSION
+from gateway.runtime.claiming import Claim, claim
 from gateway.runtime.opening import first_message
 from gateway.runtime.ports import CallerGoneError, CallerStream
+from gateway.runtime.resume_tokens import NO_SESSION
 from gateway.runtime.session import LiveSession
 from gateway.runtime.session_options import Ending, SessionParts
 from gateway.runtime.session_words import unopened
@@ -102,7 +103,7 @@ class Directory:
         message = await self._first_message(attachment.stream)
         if isinstance(message, out.OpenRequest):
             return self._open(attachment, message)
-        return self._resume(attachment, message)
+        return await self._resume(attachment, message)
 
     async def _first_message(self, stream: CallerStream) -> out.OpenRequest | out.ResumeRequest:
         """Listen to a new stream. Raises `GatewayError`, and `CallerGoneError`."""
@@ -114,23 +115,28 @@ class Directory:
         finally:
             self._silent -= Counter({name: 1})  # what comes to nothing leaves no entry
 
-    def _open(self, attachment: Attachment, request: out.OpenRequest) -> LiveSession:
+    def _open(self, attachment: Attachment, begins: out.OpenRequest | Claim) -> LiveSession:
         if (refusal := self.refusal()) is not None:
             raise refusal
-        session = LiveSession(attachment, request, self._parts)
+        session = LiveSession(attachment, begins, self._parts)
         owner = self._owners.spawn(session.run(), session.id)
         self._sessions[owner] = session
         owner.add_done_callback(self._ended)
         return session
 
-    def _resume(self, attachment: Attachment, request: out.ResumeRequest) -> LiveSession:
+    async def _resume(self, attachment: Attachment, request: out.ResumeRequest) -> LiveSession:
+        """Let a stream go on with a session: one that is here, or another gateway's."""
         principal = attachment.stream.principal
         token = self._parts.tokens.read(request.token)
-        session = None if token is None or not token.is_of(principal) else self.find(token.session_id)
-        if token is None or session is None:
+        if token is None or not token.is_of(principal):
             raise CallerError(Reason.RESUME_REFUSED, NO_SESSION)
-        session.resume(attachment, request, token.number)
-        return session
+        here = self.find(token.session_id)
+        if here is not None and here.epoch >= token.epoch:
+            here.resume(attachment, request, token)
+            return here
+        if (refusal := self.refusal()) is not None:
+            raise refusal
+        return self._open(attachment, await claim(token, request, principal, self._parts))
 
     def refusal(self) -> CapacityError | None:
         """Why nothing new is taken now; None = it is."""

@@ -5,11 +5,12 @@ import contextlib
 
 import structlog
 
-from gateway.core.errors import CallerError, UpstreamError
+from gateway.core.errors import CallerError, StoreError, UpstreamError
 from gateway.core.events import Closed, ClosedReason, ErrorEvent, Usage
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.outbox import Outbox
-from gateway.runtime.session_options import Ending, SessionOptions
+from gateway.runtime.ports import SessionKey
+from gateway.runtime.session_options import Ending, SessionOptions, SessionParts
 
 _log = structlog.get_logger(__name__)
 
@@ -67,3 +68,14 @@ async def _last_words(lanes: Lanes, outbox: Outbox, options: SessionOptions, ses
             continue
     _log.warning("last_words_not_read", session_id=session_id)
     return False
+
+
+async def forget(ending: Ending, key: SessionKey, epoch: int, parts: SessionParts) -> None:
+    """Let the stored state go; where that fails, its time to live does it."""
+    if ending.reason is ClosedReason.SUPERSEDED:
+        return  # it belongs to a newer owner
+    try:
+        async with asyncio.timeout(parts.options.farewell_seconds):
+            await parts.lanes.store.finish(key, epoch)
+    except (StoreError, TimeoutError) as error:
+        _log.warning("record_left_to_expire", session_id=key.session_id, error=type(error).__name__)

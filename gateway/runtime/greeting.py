@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.core import event_ids
-from gateway.core import events as out
 from gateway.core.realtime import encode
 from gateway.core.template import merge
 from gateway.core.turns import detection_of
-from gateway.runtime.opening import Opening
+from gateway.runtime.opening import Opening, first_words
 from gateway.runtime.relay import Relay
 
 # After the first audio, when the caller names no time.
@@ -57,7 +56,7 @@ async def send_first(relay: Relay, opening: Opening, *, is_configured: bool) -> 
         if number % HISTORY_BATCH == 0:  # a socket with room does not wait: let the others have their turn
             await asyncio.sleep(0)
     if greet is not None:
-        await relay.send(encode(relay.stamped(_first_words(greet))))
+        await relay.send(encode(relay.stamped(first_words(greet))))
 
 
 async def lift_guard(relay: Relay, opening: Opening) -> None:
@@ -78,9 +77,3 @@ async def lift_guard(relay: Relay, opening: Opening) -> None:
     if found.get("interrupt_response") is False:
         patch = {"audio": {"input": {"turn_detection": {**found, "interrupt_response": True}}}}
         await relay.configure({"type": opening.session["type"], **patch}, event_ids.GUARD)
-
-
-def _first_words(greet: out.Greet) -> Mapping[str, Any]:
-    if not greet.instructions:
-        return {"type": "response.create"}
-    return {"type": "response.create", "response": {"instructions": greet.instructions}}

@@ -6,8 +6,8 @@ so no audio ever waits for the store.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from zlib import crc32
 
 import structlog
@@ -16,6 +16,7 @@ from gateway.core.errors import LogGapError, Reason, StoreError
 from gateway.core.events import (
     Closed,
     ControlEvent,
+    ControlTaken,
     Durability,
     Interrupted,
     LiveEvent,
@@ -23,33 +24,15 @@ from gateway.core.events import (
     Outgoing,
     StateChanged,
 )
+from gateway.core.record import Note, Opening
 from gateway.core.session import SessionState
 from gateway.runtime.kept import Kept, fitting
+from gateway.runtime.lane_parts import LaneParts
 from gateway.runtime.outbox import Outbox
-from gateway.runtime.ports import LogEntry, SessionKey, SessionStore
+from gateway.runtime.ports import LogEntry, SessionKey
 
 _log = structlog.get_logger(__name__)
 REFUSED_SECONDS = 0.1  # the least pause after a refusal
-TURNS = 2  # of sessions that store again: a server loses the records of all, and the loop is for the audio
-
-
-@dataclass(frozen=True, slots=True)
-class LaneOptions:
-    """How long an event may be held for its store, and how much may wait to be stored after all."""
-
-    hold_ms: int = 250
-    backlog_max_bytes: int = 1 << 20
-    backlog_max_entries: int = 1024
-    # One append: small enough not to hold up other sessions'.
-    append_max_bytes: int = 1 << 18
-    # What is stored is kept in memory up to here, for a server that loses it.
-    kept_max_bytes: int = 1 << 18
-    # One append of what was lost: all sessions have some then, and none may hold the loop up.
-    again_max_bytes: int = 1 << 15
-    # How long such an append may wait for its turn.
-    turn_max_seconds: float = 60.0
-    # Before what could not be stored is tried again, if no event comes sooner.
-    retry_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,40 +44,29 @@ class _Held:
     due: float
 
 
-@dataclass(frozen=True, slots=True)
-class LaneParts:
-    """What the lanes of all sessions share."""
-
-    store: SessionStore
-    # The stored form of an event.
-    encode: Callable[[Outgoing], bytes]
-    options: LaneOptions = field(default_factory=LaneOptions)
-    # So many sessions at once store again what a server has lost.
-    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TURNS))
-
-
 class Lanes:
     """Numbers, stores and sends one session's events. `run` must be running for the control lane to move."""
 
-    def __init__(self, key: SessionKey, epoch: int, outbox: Outbox, parts: LaneParts) -> None:
-        """Begin at number 1."""
+    def __init__(self, key: SessionKey, epoch: int, outbox: Outbox, parts: LaneParts, seq: int = 0) -> None:
+        """Begin behind number `seq`."""
         self._key = key
         self.epoch = epoch
         self._outbox = outbox
         self._store = parts.store
-        self._encode = parts.encode
+        self._form = parts.form
         self._options = parts.options
         self._turns = parts.turns
         # The last number that was given.
-        self.seq = 0
+        self.seq = seq
+        # What an older owner wrote from here on does not count.
+        self._own_from = seq + 1
         self._held: deque[_Held] = deque()
         self._backlog: list[LogEntry] = []
-        # What is stored, newest last.
         self._kept = Kept(self._options.kept_max_bytes)
         # The store has lost what it had: where its log ends; what follows is stored anew.
         self._gap_after: int | None = None
         # The first number that was never stored; what stands before it in the backlog is stored again.
-        self._new_from = 1
+        self._new_from = seq + 1
         # What was refused is not tried again before; sessions are spread, so that they do not come in step.
         self._refused_at = self._retry_at = 0.0
         self._retry_seconds = self._options.retry_seconds * (1 + crc32(key.session_id.encode()) % 100 / 100)
@@ -113,19 +85,20 @@ class Lanes:
         if not self._closed:
             self._outbox.put(Outgoing(event, after_seq=self.seq, epoch=self.epoch))
 
-    def control(self, event: ControlEvent) -> None:
+    def control(self, event: ControlEvent, note: Note | None = None, opening: Opening | None = None) -> None:
         """Send in order, after it is stored. `opened` and `interrupted` are stored but not held.
 
-        They take along what is held before them. Nothing comes behind `closed`.
+        They take along what is held before them. Nothing comes behind `closed`. `note` and `opening` stay in the log.
         """
         if self._closed:
             return
         self._closed = isinstance(event, Closed)
         self.seq += 1
         outgoing = Outgoing(event, seq=self.seq, epoch=self.epoch, durable=False)
-        payload = self._encode(outgoing)
+        payload = self._form.encode(outgoing, note, opening)
         if self._stores:
-            self._backlog.append(LogEntry(self.seq, payload))
+            cseq = event.cseq if isinstance(event, ControlTaken) else 0
+            self._backlog.append(LogEntry(self.seq, payload, cseq))
         if isinstance(event, Opened | Interrupted):  # no time to lose, and nothing may be overtaken
             self._release(self._now(), self.seq, durable=False)
             self._outbox.put(outgoing, len(payload))
@@ -147,6 +120,14 @@ class Lanes:
         if self._stores:
             cause = "store_lost" if durability is Durability.NONE else "store_back"
             self.control(StateChanged(SessionState.ACTIVE, durability, cause))
+
+    async def keep(self) -> None:
+        """Keep the record alive, and find out whether it is this owner's still. Raises `StoreError` SUPERSEDED."""
+        try:
+            await self._append_to_log(())
+        except StoreError as error:
+            if error.reason is Reason.SUPERSEDED:
+                raise
 
     async def settled(self) -> None:
         """Return when nothing is held; the caller bounds the wait."""
@@ -199,7 +180,7 @@ class Lanes:
         is_again = self._gap_after is not None or self._backlog[0].seq < self._new_from
         max_bytes = self._options.again_max_bytes if is_again else self._options.append_max_bytes
         entries = fitting(self._backlog, max_bytes)
-        work = self._again(entries) if is_again else self._store.append(self._key, self.epoch, entries)
+        work = self._again(entries) if is_again else self._append_to_log(entries)
         return asyncio.ensure_future(work), entries[-1].seq
 
     async def _again(self, entries: Sequence[LogEntry]) -> int:
@@ -210,9 +191,12 @@ class Lanes:
         except TimeoutError:
             raise StoreError(Reason.STORE_UNAVAILABLE, "others have lost as much, and come first") from None
         try:
-            return await self._store.append(self._key, self.epoch, entries, anew=self._gap_after is not None)
+            return await self._append_to_log(entries, anew=self._gap_after is not None)
         finally:
             self._turns.release()
+
+    def _append_to_log(self, entries: Sequence[LogEntry], *, anew: bool = False) -> Coroutine[None, None, int]:
+        return self._store.append(self._key, self.epoch, entries, anew=anew, own_from=self._own_from)
 
     def _take_answer(self, storing: asyncio.Future[int], to_seq: int) -> None:
         """Release what an append covered. What could not be stored is tried again."""

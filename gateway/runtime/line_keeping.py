@@ -65,11 +65,11 @@ class LineKeeping:
         relay: Relay,
         callers: CallerKeeping,
         lanes: Lanes,
-        first: LeasedLine,
+        first: LeasedLine | None,
         leases: AsyncExitStack,
         parts: SessionParts,
     ) -> None:
-        """Begin with a line whose lease `leases` ends; nothing happens before `run`."""
+        """Begin with a line whose lease `leases` ends, or without one; nothing happens before `run`."""
         self._session = session
         self._opening = opening
         self._relay = relay
@@ -79,7 +79,7 @@ class LineKeeping:
         self._rng = Random()  # noqa: S311 jitter, not a secret
         self._recovery = Recovery(parts.options.recovery, self._rng)
         # What the session uses, and what stands by for it.
-        self._present: _Held | None = _Held(first, opening.pool, leases)
+        self._present = _Held(first, opening.pool, leases) if first is not None else None
         self._next: _Held | None = None
         self._now: Callable[[], float] = asyncio.get_running_loop().time
 
@@ -94,6 +94,10 @@ class LineKeeping:
     async def run(self) -> None:
         """Carry line after line until cancelled. Raises the `UpstreamError` that no other line can mend."""
         try:
+            if self._present is None:
+                await self._restore(
+                    self._now(), UpstreamError(Reason.UPSTREAM_UNREACHABLE, "there is no line"), "claimed"
+                )
             while (held := self._present) is not None:
                 try:
                     await self._carry(held)
@@ -157,6 +161,7 @@ class LineKeeping:
 
     async def _restore(self, began: float, lost: UpstreamError, cause: str) -> None:
         """Put a fresh line in the place of the one that is gone. Raises `lost` when there is none to be had."""
+        self._recovery.begin(began)
         while True:
             try:
                 unrestored = await self._switch(await self._take_next(self._recovery.left_seconds(self._now())))

@@ -1,11 +1,15 @@
 """How a session begins: its first message, what it asks for, and what goes up before the caller's own words."""
 
 import asyncio
-from collections.abc import Coroutine
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from msgspec import structs
+
 from gateway.core import events as out
+from gateway.core import record
+from gateway.core.continuity import Continuity
 from gateway.core.errors import CallerError, Reason
 from gateway.core.ids import LeaseId
 from gateway.core.principal import Principal
@@ -78,6 +82,35 @@ async def prepare(request: out.OpenRequest, principal: Principal, parts: Session
     if request.lease_token:  # last, so that a refusal burns nothing
         await parts.reservations.redeem(request.lease_token, principal)
     return Opening(request, pool, session, redeemed.lease_id, redeemed.foreign)
+
+
+def named(opening: Opening, continuity: Continuity) -> Opening:
+    """Return it with a name for each item of its history: the log and the line call them the same."""
+    history = tuple(continuity.named(item) for item in opening.request.history)
+    return replace(opening, request=structs.replace(opening.request, history=history))
+
+
+def entry_of(opening: Opening) -> record.Opening:
+    """Return what another owner of the session would have to know of its beginning."""
+    request = opening.request
+    greeting = () if request.greet is None else (first_words(request.greet),)
+    return record.Opening(
+        template=opening.pool.name,
+        session=opening.session,
+        safety_identifier=request.safety_identifier,
+        correlation_id=request.correlation_id,
+        metadata=request.metadata,
+        life_max_seconds=request.life_max_seconds,
+        idle_max_seconds=request.idle_max_seconds,
+        first=(*request.history, *greeting),
+    )
+
+
+def first_words(greet: out.Greet) -> Mapping[str, Any]:
+    """Return the request for the model's first words."""
+    if not greet.instructions:
+        return {"type": "response.create"}
+    return {"type": "response.create", "response": {"instructions": greet.instructions}}
 
 
 async def _unless_done(

@@ -91,6 +91,10 @@ class Outbox:
         """The first number that is to go out from now on."""
         return next((outgoing.seq for outgoing, _ in self._items if outgoing.seq), self._last_seq + 1)
 
+    def begin_behind(self, seq: int) -> None:
+        """Take note that numbers up to this one have been given."""
+        self._last_seq = max(self._last_seq, seq)
+
     def acknowledge(self, ack: CallerAck) -> None:
         """Let go of what the caller has."""
         if self._sent is not None:

@@ -14,6 +14,7 @@ from gateway.core.events import (
     Outgoing,
 )
 from gateway.core.principal import Principal
+from gateway.core.record import Note, Opening, Record
 from gateway.core.template import LineClass
 
 
@@ -182,6 +183,19 @@ class Claimed:
     cseq: int
     # Oldest first.
     entries: tuple[LogEntry, ...]
+
+
+class RecordForm(Protocol):
+    """The stored form of events. What reads raises `StoreError` INTERNAL for what it does not know."""
+
+    def encode(self, outgoing: Outgoing, note: Note | None = None, opening: Opening | None = None) -> bytes:
+        """Return the stored form of an event, with what only a gateway is to know of it."""
+
+    def read(self, entry: LogEntry) -> Record:
+        """Return what a stored event means to a new owner."""
+
+    def again(self, entry: LogEntry) -> Outgoing:
+        """Return a stored event for a caller that does not have it, as its owner told it."""
 
 
 class SessionStore(Protocol):

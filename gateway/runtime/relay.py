@@ -16,8 +16,10 @@ from gateway.core import events as out
 from gateway.core.continuity import Continuity
 from gateway.core.conversation import Conversation
 from gateway.core.errors import CallerError, Reason, UpstreamClosedError
+from gateway.core.intake import Intake
 from gateway.core.pace import MESSAGE_BYTES_PER_SECOND, MESSAGES_PER_SECOND, Pace
 from gateway.core.realtime import AudioDelta, decode, encode, encode_append, session_update
+from gateway.core.record import Note
 from gateway.core.restoration import Restoration
 from gateway.core.template import Template, check_patch
 from gateway.runtime.lanes import Lanes
@@ -39,7 +41,7 @@ LATE_LOOK_SECONDS: Final = 0.02
 class Relay:
     """Carries frames up to one line, and down from it into the outbox."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 what stands between caller and line, each once
         self,
         template: Template,
         conversation: Conversation,
@@ -47,6 +49,7 @@ class Relay:
         lanes: Lanes,
         outbox: Outbox,
         observer: SessionObserver,
+        intake: Intake | None = None,
     ) -> None:
         """Join the parts; nothing moves before a line is attached."""
         self._template = template
@@ -59,7 +62,7 @@ class Relay:
         self.continuity = continuity
         self._lanes = lanes
         self._observer = observer
-        self._teller = Teller(template.name, conversation, continuity, lanes, outbox, observer)
+        self._teller = Teller(template.name, conversation, continuity, lanes, outbox, observer, intake)
         self._now: Callable[[], float] = asyncio.get_running_loop().time
         self.stirred_at = self.heard_at = self._now()
         self._pace = Pace(self.stirred_at)
@@ -217,15 +220,22 @@ class Relay:
         self.continuity.sent(stamped)
         return stamped
 
-    async def take(self, message: out.CallerMessage) -> None:
-        """Do what a message asks for that is no audio."""
+    async def take(self, message: out.CallerMessage, taken: Callable[[Note], None] | None = None) -> None:
+        """Do what a message asks for that is no audio; `taken` is told what goes up, before it does."""
         match message:
             case out.Control():
-                await self._pass_on(message)
+                frames, note = self._taken(message)
+                if taken is not None:
+                    taken(note)
+                for frame in frames:
+                    await self.send(frame)
+                return
             case out.Refused():
                 self.refuse(message.error.reason, message.error.message, message.cseq)
             case out.OpenRequest() | out.ResumeRequest():
                 self.refuse(Reason.ALREADY_OPEN, "this stream has a session already", 0)
+        if taken is not None:
+            taken(Note())
 
     def count_message(self, size_bytes: int) -> None:
         """Hold messages that are no audio to their pace. Raises `CallerError` RATE_LIMITED."""
@@ -233,17 +243,22 @@ class Relay:
             text = f"more than {MESSAGES_PER_SECOND:.0f} messages or {MESSAGE_BYTES_PER_SECOND >> 20} MiB a second"
             raise CallerError(Reason.RATE_LIMITED, text)
 
-    async def _pass_on(self, message: out.Control) -> None:
-        for event in message.client_events:
-            try:
+    def _taken(self, message: out.Control) -> tuple[list[bytes], Note]:
+        """Return what of a control goes up, as frames and for the log."""
+        frames, requests = list[bytes](), list[Mapping[str, Any]]()
+        try:
+            for event in message.client_events:
                 allowed = self._allowed(event)
-            except CallerError as error:
-                self.refuse(error.reason, error.message, message.cseq)
-                return
-            if (truncated := self.continuity.truncated_here(allowed)) is not None:
-                self._lanes.control(truncated)
-            else:
-                await self.send(encode(self._remembered(allowed, message.cseq)))
+                if (truncated := self.continuity.truncated_here(allowed)) is not None:
+                    self._lanes.control(truncated)
+                    continue
+                stamped = self._remembered(allowed, message.cseq)
+                frames.append(encode(stamped))
+                if stamped["type"] != APPEND:
+                    requests.append(stamped)
+        except CallerError as error:
+            self.refuse(error.reason, error.message, message.cseq)
+        return frames, Note(tuple(requests))
 
     def _allowed(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """Hold a change of the session to what an `open` may change; name the type, which the provider wants."""

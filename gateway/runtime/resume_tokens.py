@@ -9,6 +9,8 @@ from gateway.core.principal import Principal
 from gateway.runtime.ports import TokenSealer
 
 PURPOSE: Final = "resume"
+# The same answer to whatever opens nothing.
+NO_SESSION: Final = "the token does not open a session, or not any more"
 # From its issue. A caller gets another one long before: see `ResumeOptions`.
 LIFE_SECONDS: Final = 210
 

@@ -6,6 +6,7 @@ is given back and the report is written here, in one place.
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -14,26 +15,25 @@ from typing import Any
 import structlog
 
 from gateway.core import events as out
-from gateway.core.continuity import Continuity
 from gateway.core.conversation import Conversation
-from gateway.core.errors import CallerError, GatewayError, Reason, StoreError
+from gateway.core.errors import CallerError, GatewayError, Reason
 from gateway.core.ids import SessionId
-from gateway.core.intake import Intake
 from gateway.core.session import TABLE, SessionEvent, SessionState
 from gateway.core.transitions import step
-from gateway.core.turns import TurnTaking, detection_of
+from gateway.core.turns import TurnTaking
+from gateway.runtime.assembly import FIRST_EPOCH, assemble
 from gateway.runtime.attachment import Attachment
-from gateway.runtime.caller_keeping import NO_SESSION, CallerKeeping
-from gateway.runtime.farewell import last_event, take_leave
-from gateway.runtime.greeting import guarded, is_guarded, lift_guard, send_first
+from gateway.runtime.caller_keeping import CallerKeeping
+from gateway.runtime.claiming import Claim
+from gateway.runtime.farewell import forget, last_event, take_leave
+from gateway.runtime.greeting import lift_guard, send_first
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.lease import Holder, LeasedLine, Wish
-from gateway.runtime.line_keeping import LineKeeping
-from gateway.runtime.opening import Opening, prepare
+from gateway.runtime.opening import Opening, entry_of, prepare
 from gateway.runtime.outbox import Outbox
 from gateway.runtime.ports import CallerGoneError, SessionKey
 from gateway.runtime.relay import Relay
-from gateway.runtime.sent import Sent
+from gateway.runtime.resume_tokens import NO_SESSION, ResumeToken
 from gateway.runtime.session_limits import hold_to_limits
 from gateway.runtime.session_options import CANCELLED, GONE, Ending, SessionParts
 from gateway.runtime.session_waiting import Waiting
@@ -42,18 +42,17 @@ from gateway.runtime.session_words import bounded, opened, report
 _log = structlog.get_logger(__name__)
 # How long a session may go on whose caller's credentials have been taken away.
 EXPEL_SECONDS = 30.0
-# The first owner of a session.
-FIRST_EPOCH = 1
 
 
 class LiveSession:
     """One session from its first message to its end."""
 
-    def __init__(self, attachment: Attachment, request: out.OpenRequest, parts: SessionParts) -> None:
+    def __init__(self, attachment: Attachment, begins: out.OpenRequest | Claim, parts: SessionParts) -> None:
         """Begin; nothing happens before `run`."""
-        self.id = SessionId(f"sess_{secrets.token_urlsafe(15)}")
-        self.state = SessionState.OPENING
-        self.request = request
+        self._claim = claim = begins if isinstance(begins, Claim) else None
+        self.id = SessionId(claim.session_id if claim else f"sess_{secrets.token_urlsafe(15)}")
+        self.state = SessionState.RECOVERING if claim else SessionState.OPENING
+        self.request = begins.opening.request if isinstance(begins, Claim) else begins
         # The names of the template and of its model, once they are known.
         self.pool = self.model = ""
         # Who opened it; whoever resumes it is the same.
@@ -66,10 +65,13 @@ class LiveSession:
         self.upstream_session_id = ""
         self.conversation = Conversation(TurnTaking())
         self.started_at = self.stirred_at = self._now()
+        if claim is not None:
+            self.started_at -= max(0.0, time.time() - claim.retold.opened_at_unix_ms / 1000)
         # When it must be over because its caller may not call any more; None = it may.
         self.leaves_by: float | None = None
         self._key = SessionKey(self.principal.tenant, self.id)
         self._first = attachment
+        self.epoch = FIRST_EPOCH
         self._parts = parts
         self._waiting = Waiting(attachment.stream, parts.options.farewell_seconds)
         self._relay: Relay | None = None
@@ -107,11 +109,11 @@ class LiveSession:
         """Whether what the caller sends reaches the provider now."""
         return self._relay is not None and self._relay.has_line
 
-    def resume(self, attachment: Attachment, request: out.ResumeRequest, token_number: int) -> None:
+    def resume(self, attachment: Attachment, request: out.ResumeRequest, token: ResumeToken) -> None:
         """Let another stream of its caller carry it. Raises `CallerError` RESUME_REFUSED."""
         if self.callers is None or self._is_over:
             raise CallerError(Reason.RESUME_REFUSED, NO_SESSION)
-        self.callers.attach(attachment, request, token_number)
+        self.callers.attach(attachment, request, token.number if token.epoch == self.epoch else 0)
 
     def leave(self, attachment: Attachment) -> None:
         """Record that a stream of the session is gone."""
@@ -149,23 +151,26 @@ class LiveSession:
         except Exception as error:  # noqa: BLE001 the bulkhead: anything else is a fault of ours
             ending = Ending.of(self._fault(error))
         else:
-            await self._forget(ending)
+            await forget(ending, self._key, self.epoch, self._parts)
         if self.state is SessionState.OPENING:
             self.move(SessionEvent.GAVE_UP)
         return ending
 
     async def _hold_line(self) -> Ending:
         parts = self._parts
-        opening = await prepare(self.request, self.principal, parts)
+        claim = self._claim
+        opening = claim.opening if claim else await prepare(self.request, self.principal, parts)
         self.pool, self.model = opening.pool.name, opening.pool.template.line_class.model
         async with AsyncExitStack() as leases:
+            if claim is not None:  # its line comes as one for a line that is lost
+                return await self._converse(claim, None, leases)
             try:
                 line = await leases.enter_async_context(opening.pool.lease(self._wish(opening)))
             except GatewayError:
                 if self.request.lease_token:  # whoever is refused may come again
                     await parts.reservations.put_back(self.request.lease_token, self.principal)
                 raise
-            return await self._converse(line, opening, leases)
+            return await self._converse(opening, line, leases)
 
     def _wish(self, opening: Opening) -> Wish:
         wait_ms = bounded(self.request.wait_max_ms, opening.pool.limits.wait_max_ms)
@@ -187,36 +192,30 @@ class LiveSession:
         """Have this line from now on."""
         self.line, self.upstream_session_id = line, line.upstream.session_id
 
-    async def _converse(self, line: LeasedLine, opening: Opening, leases: AsyncExitStack) -> Ending:
-        parts, template = self._parts, opening.pool.template
-        self.first_line = line
-        self.takes(line)
-        session = guarded(opening.session) if is_guarded(opening) else opening.session
-        self.conversation = Conversation(TurnTaking.of(session), detection_of(session))
-        turns, is_resumable = self.conversation.turns, self.request.resumable
-        sent = Sent(parts.options.outbox.audio_max_bytes, turns.output_format.sample_bytes) if is_resumable else None
-        outbox = Outbox(parts.options.outbox, sent)
-        lanes = Lanes(self._key, FIRST_EPOCH, outbox, parts.lanes)
-        continuity = Continuity(opening.session, template.user_turns)
-        self._relay = relay = Relay(template, self.conversation, continuity, lanes, outbox, parts.observer)
-        relay.attach(line.upstream)
-        intake = Intake(turns.input_format.sample_bytes) if is_resumable else None
-        self.callers = callers = CallerKeeping(self, self._first, relay, lanes, outbox, parts, intake)
-        keeping = LineKeeping(self, opening, relay, callers, lanes, line, leases, parts)
-        self.move(SessionEvent.UPSTREAM_READY)
-        token = callers.downlink.issue_token() if is_resumable else ""
-        lanes.control(opened(self, line, template, parts, token))
+    async def _converse(self, begins: Opening | Claim, line: LeasedLine | None, leases: AsyncExitStack) -> Ending:
+        parts = self._parts
+        made = assemble(self, self._first, begins, line, leases, parts)
+        opening, relay, callers, lanes, outbox = made.opening, made.relay, made.callers, made.lanes, made.outbox
+        self.conversation, self._relay, self.callers, self.epoch = made.conversation, relay, callers, lanes.epoch
+        if line is not None:
+            self.first_line = line
+            self.takes(line)
+            relay.attach(line.upstream)
+            self.move(SessionEvent.UPSTREAM_READY)
+            token = callers.downlink.issue_token() if callers.is_resumable else ""
+            entry = entry_of(opening) if callers.is_resumable else None
+            lanes.control(opened(self, line, opening.pool.template, parts, token), opening=entry)
         works: list[Callable[[], Awaitable[None]]] = [
             lanes.run,
             callers.run,
-            keeping.run,
+            made.lines.run,
             lambda: hold_to_limits(self, relay, callers.downlink, lanes, parts),
-            lambda: lift_guard(relay, opening),
+            lambda: lift_guard(relay, opening),  # a claimed session was greeted by its first owner
             lambda: self._converse_to_the_end(relay, callers, opening, line),
         ]
         async with asyncio.TaskGroup() as group:
             children = [group.create_task(self._guard(work)) for work in works]
-            keeper = group.create_task(keeping.renew(self._left))
+            keeper = group.create_task(made.lines.renew(self._left))
             ending = await self._ended
             told = await self._farewell(ending, lanes, outbox)
             self._is_over = True
@@ -228,16 +227,6 @@ class LiveSession:
         if self._left.is_set() and ending.error is None:
             ending = GONE  # its last read looked like a polite half-close
         return ending
-
-    async def _forget(self, ending: Ending) -> None:
-        """Let the stored state go; where that fails, its time to live does it."""
-        if ending.reason is out.ClosedReason.SUPERSEDED:
-            return  # it belongs to a newer owner
-        try:
-            async with asyncio.timeout(self._parts.options.farewell_seconds):
-                await self._parts.lanes.store.finish(self._key, FIRST_EPOCH)
-        except (StoreError, TimeoutError) as error:
-            _log.warning("record_left_to_expire", session_id=self.id, error=type(error).__name__)
 
     async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run one part of the session; its failure ends this session and no other."""
@@ -257,11 +246,12 @@ class LiveSession:
         return GatewayError(Reason.INTERNAL, f"session {self.id} failed inside the gateway")
 
     async def _converse_to_the_end(
-        self, relay: Relay, callers: CallerKeeping, opening: Opening, line: LeasedLine
+        self, relay: Relay, callers: CallerKeeping, opening: Opening, line: LeasedLine | None
     ) -> None:
         """Send what comes first, listen until the caller has said everything, finish what is due, and end."""
-        is_configured = line.is_configured and not self.request.overrides
-        await send_first(relay, opening, is_configured=is_configured)
+        if line is not None:
+            is_configured = line.is_configured and not self.request.overrides
+            await send_first(relay, opening, is_configured=is_configured)
         callers.uplink.listen()
         bye = await callers.uplink.bye
         cut = (bye is not None and bye.now) or await self._finish(relay, callers.uplink.cut)
@@ -287,7 +277,11 @@ class LiveSession:
         for event in ending.steps(is_detached=self.state is SessionState.DETACHED):
             self.move(event)
         closed = last_event(ending, self.conversation.tally.usage, self._now() - self.started_at)
-        return await take_leave(closed, lanes, outbox, self._left, self._parts.options, self.id)
+        left = self._left
+        if self.callers is not None and self.callers.is_away and ending.reason is not out.ClosedReason.BYE:
+            left = asyncio.Event()  # there is nobody to take leave of
+            left.set()
+        return await take_leave(closed, lanes, outbox, left, self._parts.options, self.id)
 
     # Words and numbers.
 

@@ -8,7 +8,7 @@ from gateway.core.events import ClosedReason
 from gateway.core.recovery import RecoveryOptions
 from gateway.core.rotation import RotationOptions
 from gateway.core.session import SessionEvent
-from gateway.runtime.lanes import LaneParts
+from gateway.runtime.lane_parts import LaneParts
 from gateway.runtime.observers import SessionObserver
 from gateway.runtime.outbox import OutboxOptions
 from gateway.runtime.pool import WarmPool

@@ -8,6 +8,8 @@ from msgspec.structs import replace
 from gateway.core import events as out
 from gateway.core.continuity import Continuity
 from gateway.core.conversation import Conversation
+from gateway.core.intake import Intake
+from gateway.core.record import Note
 from gateway.core.restoration import Restoration
 from gateway.core.session import SessionState
 from gateway.runtime.lanes import Lanes
@@ -21,7 +23,7 @@ RAW_PART_BYTES: Final = 3 << 20
 class Teller:
     """What one session's caller hears."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 what stands between line and caller, each once
         self,
         pool: str,
         conversation: Conversation,
@@ -29,8 +31,10 @@ class Teller:
         lanes: Lanes,
         outbox: Outbox,
         observer: SessionObserver,
+        intake: Intake | None,
     ) -> None:
-        """Tell nothing yet."""
+        """Tell nothing yet. `intake` = what is taken of a resumable caller."""
+        self._intake = intake
         self._pool = pool
         self._conversation = conversation
         self._continuity = continuity
@@ -84,9 +88,18 @@ class Teller:
             sent_ms, received_ms = (fmt.milliseconds(n * fmt.sample_bytes) for n in (event.sent_samples, received))
             self._continuity.interrupted(event, sent_ms, received_ms)
         if isinstance(event, out.ControlEvent):
-            self._lanes.control(event)
+            self._lanes.control(event, self._note(event))
         else:
             self._lanes.live(event)
+
+    def _note(self, event: out.ControlEvent) -> Note | None:
+        """What another owner of the session would have to know of an event, beside what the caller is told."""
+        match event:
+            case out.InputCommitted() if self._intake is not None:
+                return Note(input_samples=self._intake.behind(self._continuity.uncommitted_bytes))
+            case out.ErrorEvent(event_id=event_id) | out.ConfigRejected(error=out.ErrorEvent(event_id=event_id)):
+                return Note(event_id=event_id) if event_id else None
+        return None
 
     def _is_known(self, event: out.SessionEvent) -> bool:
         """Whether an event is a fresh line's answer to what it was told; an item that it refuses is named."""

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from gateway.core import events as out
 from gateway.core.errors import CallerError, Reason
 from gateway.core.intake import Intake
+from gateway.core.record import Note
 from gateway.runtime.attachment import Attachment
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.ports import CallerGoneError
@@ -109,12 +111,17 @@ class Uplink:
             self._relay.refuse(error.reason, error.message, message.cseq)
             return
         if self.bye.done():
+            self._taken(message.cseq, Note())
             self._read_on(message)
         elif isinstance(message, out.Bye):
+            self._taken(message.cseq, Note())
             self.bye.set_result(message)
         else:
-            await self._relay.take(message)
-        self._lanes.control(out.ControlTaken(message.cseq))
+            await self._relay.take(message, partial(self._taken, message.cseq))
+
+    def _taken(self, cseq: int, note: Note) -> None:
+        """Enter a control into the log, in the moment in which it takes effect."""
+        self._lanes.control(out.ControlTaken(cseq), note)
 
     def _read_on(self, message: out.CallerMessage) -> None:
         """Hear what comes after `bye`: nothing but `bye {now}` has a meaning."""

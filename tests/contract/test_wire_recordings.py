@@ -209,7 +209,10 @@ class Heard:
 
     def __init__(self) -> None:
         self.events: list[object] = []
-        self.live = self.control = self.events.append
+        self.live = self.events.append
+
+    def control(self, event: object, note: object = None) -> None:
+        self.events.append(event)
 
     def relayed(self, direction: str, seconds: float) -> None:
         """Sampled times; nothing a caller sees."""

@@ -262,10 +262,7 @@ async def _answers_to(asked: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 async def test_a_part_of_open_that_is_not_served_is_refused_by_name() -> None:
-    asked: dict[str, Any] = {
-        "idempotency_key": "x",
-        "features": [types.FEATURE_RESUMABLE],
-    }
+    asked: dict[str, Any] = {"idempotency_key": "x"}
     async with stack() as (running, _):
         for name, value in asked.items():
             status = await running.caller().refused(**{name: value})
@@ -273,10 +270,19 @@ async def test_a_part_of_open_that_is_not_served_is_refused_by_name() -> None:
             assert name in status.text
 
 
-async def test_resume_is_refused_as_not_served() -> None:
+async def test_a_token_of_nobodys_opens_nothing() -> None:
     async with stack() as (running, _):
         caller = running.caller()
         await caller.send(resume=session.Resume(token="x"))
+        assert await caller.rest() == []
+        status = await caller.status()
+        assert (status.code, status.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "RESUME_REFUSED")
+
+
+async def test_getting_ready_for_a_move_is_refused_as_not_served() -> None:
+    async with stack() as (running, _):
+        caller = running.caller()
+        await caller.send(resume=session.Resume(token="x", mode=session.RESUME_MODE_PREPARE))
         assert await caller.rest() == []
         assert (await caller.status()).reason == "NOT_IMPLEMENTED_YET"
 

@@ -254,6 +254,7 @@ class Store:
         self.finished: list[SessionKey] = []
         self.failure: Exception | None = None
         self.finish_failure: Exception | None = None
+        self.claim_failure: Exception | None = None
         self.may_store, self.may_finish = open_gate(), open_gate()
 
     async def append(
@@ -267,7 +268,9 @@ class Store:
             raise StoreError(Reason.SUPERSEDED, "a newer owner")
         log = self.log.setdefault(key, [])
         ends_at = log[-1].seq if log else 0
-        if not entries or (entries[0].seq > ends_at + 1 and not anew):
+        if not entries:
+            return ends_at
+        if entries[0].seq > ends_at + 1 and not anew:
             raise LogGapError(ends_at)
         assert [entry.seq for entry in entries] == list(range(entries[0].seq, entries[0].seq + len(entries)))
         log.extend(entry for entry in entries if entry.seq > ends_at)
@@ -276,8 +279,10 @@ class Store:
     async def claim(
         self, key: SessionKey, token_epoch: int, last_seq: int, epochs: Sequence[out.EpochStart]
     ) -> Claimed | None:
+        if self.claim_failure is not None:
+            raise self.claim_failure
         entries = self.log.get(key)
-        if not entries:
+        if not entries or key in self.finished:
             return None
         self.epochs[key] = epoch = max(self.epochs.get(key, 1), token_epoch) + 1
         cseq = max(entry.cseq for entry in entries)

@@ -15,12 +15,13 @@ from gateway.core.events import Outgoing
 from gateway.core.ids import LeaseId
 from gateway.core.pool import PoolCore
 from gateway.core.pool_limits import PoolLimits
+from gateway.core.record import Note, Opening, Record
 from gateway.core.recovery import RecoveryOptions
 from gateway.core.template import LineClass, Template
 from gateway.runtime.directory import Directory
-from gateway.runtime.lanes import LaneParts
+from gateway.runtime.lane_parts import LaneParts
 from gateway.runtime.pool import WarmPool
-from gateway.runtime.ports import SlotKind
+from gateway.runtime.ports import LogEntry, SlotKind
 from gateway.runtime.reservations import Reservations
 from gateway.runtime.resume_tokens import ResumeTokens
 from gateway.runtime.session import LiveSession
@@ -44,8 +45,23 @@ def lease_ids(prefix: str = "lease") -> Iterator[LeaseId]:
     return (LeaseId(f"{prefix}-{number}") for number in count(1))
 
 
-def encode(outgoing: Outgoing) -> bytes:
-    return f"{outgoing.seq}:{type(outgoing.event).__name__}".encode()
+class Form:
+    """Events as they are, found again by what stands in the log."""
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, tuple[Outgoing, Note, Opening | None]] = {}
+
+    def encode(self, outgoing: Outgoing, note: Note | None = None, opening: Opening | None = None) -> bytes:
+        payload = f"{outgoing.seq}:{type(outgoing.event).__name__}:{outgoing.epoch}".encode()
+        self.kept[payload] = outgoing, note or Note(), opening
+        return payload
+
+    def read(self, entry: LogEntry) -> Record:
+        outgoing, note, opening = self.kept[entry.payload]
+        return Record(entry.seq, outgoing.event, note, opening)
+
+    def again(self, entry: LogEntry) -> Outgoing:
+        return self.kept[entry.payload][0]
 
 
 # A lost line is the end: for tests of when and how that is noticed.
@@ -68,9 +84,11 @@ class Stage:
         book: Book | None = None,
         sealer: Sealer | None = None,
         gateway: str = "gateway-1",
+        store: Store | None = None,
+        form: Form | None = None,
         **limits: Any,
     ) -> None:
-        self.observer, self.exchange, self.store, self.slots = Observer(), Exchange(), Store(), Slots()
+        self.observer, self.exchange, self.store, self.slots = Observer(), Exchange(), store or Store(), Slots()
         self.book, self.sealer = book or Book(), sealer or Sealer()
         templates = {name: template(name, line, **(session or {})) for name in names}
         bounds = replace(LIMITS, **limits)
@@ -86,6 +104,8 @@ class Stage:
         self.template, self.pool = templates[names[0]], self.pools[names[0]]
         self.reservations = Reservations(self.book, self.sealer, gateway)
         self.options = SessionOptions()
+        self.form = form or Form()
+        self._lanes = LaneParts(self.store, self.form)
         self._calls: list[asyncio.Task[Any]] = []
         self._directory: Directory | None = None
 
@@ -100,7 +120,7 @@ class Stage:
         return SessionParts(
             pools=self.pools,
             reservations=self.reservations,
-            lanes=LaneParts(self.store, encode),
+            lanes=self._lanes,
             tokens=ResumeTokens(self.sealer),
             observer=self.observer,
             owner_address="gateway:50051",

@@ -9,12 +9,14 @@ from gateway.core import events as out
 from gateway.core.errors import Reason, StoreError
 from gateway.core.events import Outgoing
 from gateway.core.session import SessionState
-from gateway.runtime.lanes import TURNS, LaneOptions, LaneParts, Lanes
+from gateway.runtime import lane_parts
+from gateway.runtime.lane_parts import LaneOptions, LaneParts
+from gateway.runtime.lanes import Lanes
 from gateway.runtime.outbox import Outbox, OutboxOptions
 from gateway.runtime.ports import SessionKey
 from tests.support.virtual_time import now, turns
 from tests.unit.runtime.fakes import Store
-from tests.unit.runtime.stage import encode
+from tests.unit.runtime.stage import Form
 
 HOLD_SECONDS = 0.25
 KEY = SessionKey("acme", "sess_1")
@@ -32,7 +34,7 @@ class Bench:
     def __init__(self, **options: int) -> None:
         self.store = Store()
         self.outbox = Outbox(OutboxOptions())
-        self.lanes = Lanes(KEY, 3, self.outbox, LaneParts(self.store, encode, LaneOptions(**options)))
+        self.lanes = Lanes(KEY, 3, self.outbox, LaneParts(self.store, Form(), LaneOptions(**options)))
         self.came: list[tuple[float, Outgoing]] = []
         loop = asyncio.get_running_loop()
         self.storing = loop.create_task(self.lanes.run(), name="lanes")
@@ -80,7 +82,7 @@ async def test_control_events_are_numbered_from_one_and_stored_before_they_are_s
         Outgoing(out.InputCommitted("a"), seq=1, after_seq=0, epoch=3, durable=True)
     ]
     assert bench.store.numbers() == [1]
-    assert bench.store.log[KEY][0].payload == b"1:InputCommitted"
+    assert bench.store.log[KEY][0].payload == b"1:InputCommitted:3"
 
 
 async def test_control_events_keep_their_order(bench: Bench) -> None:
@@ -370,14 +372,14 @@ async def test_sessions_store_again_what_was_lost_in_turns_and_in_pieces() -> No
     bench = Bench(again_max_bytes=1)
     await stored(bench, "a", "b", "c")
     bench.store.log.clear()
-    for _ in range(TURNS):
+    for _ in range(lane_parts.TURNS):
         await bench.lanes._turns.acquire()
     bench.say("d")
     await asyncio.sleep(20.0)
     assert bench.numbers() == [1, 2, 3, 4]
     assert bench.durable()[-1] is False, "nobody is held for it"
     assert bench.store.numbers() == []
-    for _ in range(TURNS):
+    for _ in range(lane_parts.TURNS):
         bench.lanes._turns.release()
     await asyncio.sleep(3.0)
     assert bench.store.numbers() == [1, 2, 3, 4]

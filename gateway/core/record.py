@@ -1,0 +1,118 @@
+"""What a session's log keeps beside each event, and what is made of a log by a new owner.
+
+Pure. A log is read in the order in which it was written: what went up, and what the caller was told.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+from gateway.core import events as out
+from gateway.core.continuity import Continuity
+from gateway.core.events import SessionEvent
+
+# Names that no provider gives.
+FIRST: Final = "tl-first-"
+LOST: Final = "tl-lost-answer"
+
+
+class Note(Struct, frozen=True):
+    """What only a gateway is to know of an event."""
+
+    # Client events that went up, audio apart.
+    requests: tuple[Mapping[str, Any], ...] = ()
+    # Up to where the caller's audio has become items, in samples since the session began; -1 = as before.
+    input_samples: int = -1
+    # The client event that was refused.
+    event_id: str = ""
+
+
+class Opening(Struct, frozen=True):
+    """How a session was opened; kept with its first event."""
+
+    template: str
+    # The configuration that its first line was given.
+    session: Mapping[str, Any]
+    safety_identifier: str = ""
+    correlation_id: str = ""
+    metadata: Mapping[str, str] = {}
+    life_max_seconds: int = 0
+    idle_max_seconds: int = 0
+    # What went up before the caller's own words.
+    first: tuple[Mapping[str, Any], ...] = ()
+
+    def request(self) -> out.OpenRequest:
+        """Return what the caller had asked for."""
+        return out.OpenRequest(
+            template=self.template,
+            resumable=True,
+            safety_identifier=self.safety_identifier,
+            correlation_id=self.correlation_id,
+            metadata=self.metadata,
+            life_max_seconds=self.life_max_seconds,
+            idle_max_seconds=self.idle_max_seconds,
+        )
+
+
+class Record(Struct, frozen=True):
+    """One entry of a log, read; `event` None = of a kind that changes nothing."""
+
+    seq: int
+    event: SessionEvent | None
+    note: Note = Note()
+    opening: Opening | None = None
+
+
+class Retold(Struct, frozen=True):
+    """What a log says of its session."""
+
+    opening: Opening
+    continuity: Continuity
+    # Up to where the caller's audio has become items.
+    input_samples: int
+    usage: out.Usage
+    opened_at_unix_ms: int
+    caller: str
+    # The item that the caller has heard a part of, and whose rest nobody knows; empty = none.
+    cut_item: str
+
+
+def retell(records: Iterable[Record], user_turns: str, names: str, heard: str) -> Retold | None:
+    """Fold a log; None = it does not say how the session was opened.
+
+    `names` begins the names of items that are created from now on: no older owner has given such a one. `heard` is
+    the item of which the caller has heard something last.
+    """
+    opening: Opening | None = None
+    opened: out.Opened | None = None
+    continuity: Continuity | None = None
+    samples, usage, done = 0, out.Usage(), set[str]()
+    for record in records:
+        if record.opening is not None and isinstance(record.event, out.Opened):
+            opening, opened = record.opening, record.event
+            continuity = Continuity(opening.session, user_turns, names)
+            _send(continuity, ({**event, "event_id": f"{FIRST}{n}"} for n, event in enumerate(opening.first)))
+        if continuity is None:
+            continue
+        _send(continuity, record.note.requests)
+        samples = max(samples, record.note.input_samples)
+        if record.event is not None:
+            continuity.heard(record.event)
+        if isinstance(record.event, out.ItemDone):
+            done.add(record.event.item_id)
+        elif isinstance(record.event, out.ResponseDone):
+            usage += record.event.usage
+    if opening is None or opened is None or continuity is None:
+        return None
+    cut_item = heard if heard not in done else ""
+    if cut_item:  # it is not answered again, and what was said of it is not known
+        continuity.heard(out.ResponseCreated(LOST, {}))
+        continuity.interrupted(out.Interrupted(LOST, cut_item, out.InterruptionCause.UPSTREAM_LOST, 1, False), 1, 1)
+    continuity.line_lost()
+    return Retold(opening, continuity, samples, usage, opened.opened_at_unix_ms, opened.caller, cut_item)
+
+
+def _send(continuity: Continuity, requests: Iterable[Mapping[str, Any]]) -> None:
+    for event in requests:
+        continuity.sent(event)
