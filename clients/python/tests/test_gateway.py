@@ -7,14 +7,16 @@ from collections.abc import Iterator
 import pytest
 from tests.support.processes import on_linux, process_stack
 from trunkline.v1.admin_pb2 import LEASE_KIND_RESERVATION, LEASE_KIND_SESSION
+from trunkline.v1.event_pb2 import RESPONSE_STATUS_COMPLETED
 from trunkline.v1.session_pb2 import GetSessionResponse
 from trunkline.v1.types_pb2 import LINE_SOURCE_WARM
 
 from trunkline_client import AsyncClient, CallerError, CapacityError, GatewayError, SessionOverrides
-from trunkline_client.audio import PCMA, PCMU, silence
+from trunkline_client.audio import PCMA, PCMU, SAMPLE_BYTES, silence
 from trunkline_client.errors import as_exception
 from trunkline_client.events import Closed, Error, OutputAudio, ResponseDone
 
+from .cutting import cuttable
 from .shells import Connect, events_of
 
 pytestmark = on_linux
@@ -168,3 +170,24 @@ async def test_errors_of_a_real_gateway_are_typed(connect: Connect, address: str
         error = as_exception(told)
         assert (type(error), error.reason) == (CallerError, "INVALID_EVENT_JSON")
         assert isinstance(events[-1], Closed)
+
+
+async def test_a_resumable_session_goes_on_to_the_sample_where_its_wire_was_cut(connect: Connect, address: str) -> None:
+    with cuttable(address) as cutter:
+        async with connect(cutter.address) as client:
+            await until_free(client)
+            async with client.open(resumable=True) as session:
+                await session.send_text("Tell me something long.")
+                await session.create_response()
+                heard_samples = pieces = 0
+                async with asyncio.timeout(15):
+                    while not isinstance(event := await anext(session), ResponseDone):
+                        if isinstance(event, OutputAudio):
+                            assert event.position == heard_samples
+                            heard_samples += len(event.data) // SAMPLE_BYTES
+                            pieces += 1
+                            if pieces == 3:
+                                cutter.cut()
+                assert event.status == RESPONSE_STATUS_COMPLETED
+                assert (session.resumed_count, pieces > 3) == (1, True)
+            assert session.closed is not None

@@ -5,13 +5,16 @@ import contextlib
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Final, Protocol, TypeVar, cast
 
+import grpc
 from grpc import StatusCode, aio
 from trunkline.v1.lease_pb2 import KeepAliveRequest, KeepAliveResponse
 from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse
 
+from trunkline_client._channel import ChannelArguments
 from trunkline_client._status import error_of
 from trunkline_client.errors import refusal
 
+_Request = TypeVar("_Request")
 _Value = TypeVar("_Value")
 
 # grpc.aio puts this status over the gateway's own when a write fails because the call has ended
@@ -35,9 +38,10 @@ class AsyncCall:
     raise CANCELLED.
     """
 
-    def __init__(self, call: GrpcCall) -> None:
-        """Take over a call that was just started."""
+    def __init__(self, call: GrpcCall, channel: aio.Channel | None = None) -> None:
+        """Take over a call that was just started, and the channel that is there for it alone."""
         self._call = call
+        self._channel = channel
         # Not `read()`, which gives up what has arrived as soon as a write has failed.
         self._responses = cast("AsyncGenerator[ConverseResponse, None]", call.__aiter__())
         self._noted: aio.AioRpcError | None = None
@@ -49,6 +53,14 @@ class AsyncCall:
             await self._call.write(request)
         except (aio.AioRpcError, asyncio.InvalidStateError):
             raise StreamOverError from None
+        except asyncio.CancelledError:
+            raise_if_cut(self._call)
+            raise
+
+    async def finish(self) -> None:
+        """Say that no more is written."""
+        try:
+            await self._call.done_writing()
         except asyncio.CancelledError:
             raise_if_cut(self._call)
             raise
@@ -74,6 +86,8 @@ class AsyncCall:
         """Cancel, and leave nothing to the garbage collector. Only while nobody reads."""
         self._call.cancel()
         await self._responses.aclose()
+        if self._channel is not None:
+            await self._channel.close()
 
     def _note_status(self, call: GrpcCall) -> None:
         """Keep the first status at the moment it is set: a moment later it may be overwritten."""
@@ -114,6 +128,24 @@ def raise_if_cut(call: Cancellable) -> None:
     task = asyncio.current_task()
     if call.cancelled() and task is not None and not task.cancelling():
         raise refusal("CANCELLED", "this side cancelled the call") from None
+
+
+def make_channel(address: str, arguments: ChannelArguments, credentials: grpc.ChannelCredentials | None) -> aio.Channel:
+    """Return a channel, in plaintext without credentials. It connects with the first call."""
+    if credentials is None:
+        return aio.insecure_channel(address, arguments)
+    return aio.secure_channel(address, credentials, arguments)
+
+
+async def answer(call: aio.UnaryUnaryCall[_Request, _Value]) -> _Value:
+    """Return the answer to a call. Raises what a status other than OK means."""
+    try:
+        return await call
+    except aio.AioRpcError as failure:
+        raise error_of(failure) from None
+    except asyncio.CancelledError:
+        raise_if_cut(call)
+        raise
 
 
 RenewalCall = aio.StreamStreamCall[KeepAliveRequest, KeepAliveResponse]

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
@@ -11,17 +11,16 @@ from trunkline.v1.control_pb2 import Control
 from trunkline.v1.event_pb2 import Closed, Queued
 from trunkline.v1.session_pb2 import ConverseRequest, Open, Opened
 
-from trunkline_client import _requests
-from trunkline_client._aio_call import AsyncCall, GrpcCall, StreamOverError
+from trunkline_client._aio_call import AsyncCall, StreamOverError
+from trunkline_client._aio_controls import AsyncControls
 from trunkline_client._inbox import Inbox
 from trunkline_client._session import SessionCore, State
 from trunkline_client.errors import TrunklineError, refusal
 from trunkline_client.events import Event
-from trunkline_client.inputs import SessionOverrides, Speaker
 from trunkline_client.options import ConnectionOptions
 
 
-class AsyncSession(AsyncIterator[Event]):
+class AsyncSession(AsyncControls, AsyncIterator[Event]):
     """A conversation, made by `AsyncClient.open`. It lives in its `async with`.
 
     Controls return their number, which `Error.cseq` names if the gateway refuses one.
@@ -36,7 +35,7 @@ class AsyncSession(AsyncIterator[Event]):
 
     def __init__(
         self,
-        start: Callable[[], GrpcCall],
+        start: Callable[[], AsyncCall],
         message: Open,
         options: ConnectionOptions,
         open_timeout_seconds: float,
@@ -73,57 +72,22 @@ class AsyncSession(AsyncIterator[Event]):
         """The gateway's last message, as soon as it has arrived."""
         return self._core.closed
 
+    @property
+    def resumed_count(self) -> int:
+        """How often the session went on after its stream was lost; 0 where it is not resumable."""
+        return 0
+
     # What the caller sends.
 
     async def send_audio(self, data: bytes) -> None:
         """Send audio in `opened.input_format`. Above `opened.limits.message_max_bytes` it raises MESSAGE_TOO_LARGE."""
-        async with self._writing:
-            await self._write(self._core.audio_request(data))
+        await self._send(lambda: self._core.audio_request(data))
 
-    async def send_text(self, text: str, *, role: Speaker = "user", item_id: str = "") -> int:
-        """Add words to the conversation; asks for no answer. `item_id` names them; empty = the gateway does."""
-        return await self._send_control(_requests.text(text, role, item_id))
+    def played(self, item_id: str, samples: int) -> None:
+        """Tell how much of an item was played, in samples since its beginning.
 
-    async def commit(self) -> int:
-        """End the user's turn, where turn detection is off."""
-        return await self._send_control(_requests.commit())
-
-    async def clear(self) -> int:
-        """Forget the audio that was not committed."""
-        return await self._send_control(_requests.clear())
-
-    async def create_response(
-        self,
-        *,
-        instructions: str | None = None,
-        text_only: bool = False,
-        metadata: Mapping[str, str] | None = None,
-        out_of_band: bool = False,
-    ) -> int:
-        """Ask for an answer. `metadata` (up to 16 marks) comes back with it; `out_of_band` leaves no trace of it."""
-        control = _requests.create_response(instructions, metadata, text_only=text_only, out_of_band=out_of_band)
-        return await self._send_control(control)
-
-    async def cancel(self, response_id: str = "") -> int:
-        """Stop an answer; empty = the one under way."""
-        return await self._send_control(_requests.cancel(response_id))
-
-    async def truncate(self, item_id: str, audio_end_ms: int, content_index: int = 0) -> int:
-        """Cut an answer at what was heard, in milliseconds of its audio: after `Interrupted`, what was played."""
-        return await self._send_control(_requests.truncate(item_id, audio_end_ms, content_index))
-
-    async def send_tool_result(self, call_id: str, output: str, *, create_response: bool = True) -> int:
-        """Answer one `ToolCall` with text, usually JSON; and ask for an answer, unless told not to."""
-        control = _requests.tool_result(call_id, output, create_response=create_response)
-        return await self._send_control(control)
-
-    async def update(self, overrides: SessionOverrides) -> int:
-        """Change the configuration; only fields that are present change. Then comes `SessionUpdated`."""
-        return await self._send_control(_requests.update(overrides))
-
-    async def send_raw(self, event: str | Mapping[str, object]) -> int:
-        """Send one of the provider's client events, as JSON text or as a mapping with a `type`."""
-        return await self._send_control(_requests.raw(event))
+        Without a word of it a resumable session takes what it has handed out for played. Elsewhere it changes nothing.
+        """
 
     async def end_input(self) -> None:
         """Say that no more input comes: what is due is finished; `Closed` is the last event."""
@@ -174,7 +138,7 @@ class AsyncSession(AsyncIterator[Event]):
 
     async def _begin(self) -> Self:
         request = self._core.open_request(self._message)
-        self._call = call = AsyncCall(self._start())
+        self._call = call = self._start()
         try:
             async with asyncio.timeout(self._open_timeout_seconds) as self._opening:
                 await self._open(call, request)
@@ -242,13 +206,16 @@ class AsyncSession(AsyncIterator[Event]):
     # The stream.
 
     async def _send_control(self, control: Control) -> int:
-        async with self._writing:
-            await self._write(self._core.control_request(control))
-            return self._core.cseq
+        return await self._send(lambda: self._core.control_request(control))
 
     async def _send_bye(self, *, now: bool) -> None:
+        await self._send(lambda: self._core.bye_request(now=now))
+
+    async def _send(self, build: Callable[[], ConverseRequest]) -> int:
+        """Write what `build` returns; return the number of the last control."""
         async with self._writing:
-            await self._write(self._core.bye_request(now=now))
+            await self._write(build())
+            return self._core.cseq
 
     async def _write(self, request: ConverseRequest) -> None:
         call = self._call

@@ -26,6 +26,12 @@ class Inbox:
 
     async def put(self, event: Event, size_bytes: int) -> None:
         """Add one event (none after `end`), then wait for room. Safe to cancel: it stays."""
+        self.add(event, size_bytes)
+        # Bounded by the session: whoever ends it calls `end`.
+        await self._room.wait()
+
+    def add(self, event: Event, size_bytes: int) -> None:
+        """Add one event as `put` does, and leave the wait to the next."""
         if self._ended:
             return
         self._unread.append((event, size_bytes))
@@ -33,8 +39,6 @@ class Inbox:
         self._arrived.set()
         if self._unread_bytes >= self._max_bytes:
             self._room.clear()
-            # Bounded by the session: whoever ends it calls `end`.
-            await self._room.wait()
 
     async def get(self) -> Event | None:
         """Return the next event; None = there will be no more. Safe to cancel: nothing is taken."""

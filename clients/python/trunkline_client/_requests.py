@@ -25,12 +25,14 @@ from trunkline.v1.control_pb2 import (
 )
 from trunkline.v1.lease_pb2 import AcquireResponse
 from trunkline.v1.session_pb2 import Greet, HistoryItem, Open
+from trunkline.v1.types_pb2 import FEATURE_PLAYED_POSITION, FEATURE_RESUMABLE
 
 from trunkline_client.inputs import Speaker
 
 # The revision of the contract that this client was written for: the first.
 PROTOCOL_REVISION: Final = 0
 
+_FEATURES: Final = (FEATURE_RESUMABLE, FEATURE_PLAYED_POSITION)
 _ROLES: Final[Mapping[Speaker, Role.ValueType]] = {
     "user": ROLE_USER,
     "assistant": ROLE_ASSISTANT,
@@ -53,6 +55,7 @@ def open_message(  # noqa: PLR0913 - one argument for each field of `Open`
     wait_max_ms: int,
     life_max_seconds: int,
     idle_max_seconds: int,
+    resumable: bool,
 ) -> Open:
     """Return the first message; `instructions` and `voice` win over `overrides`."""
     return Open(
@@ -67,6 +70,7 @@ def open_message(  # noqa: PLR0913 - one argument for each field of `Open`
         wait_max_ms=wait_max_ms,
         life_max_seconds=life_max_seconds,
         idle_max_seconds=idle_max_seconds,
+        features=_FEATURES if resumable else (),
         protocol_revision=PROTOCOL_REVISION,
     )
 

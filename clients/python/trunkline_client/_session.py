@@ -1,7 +1,7 @@
 """One session as its caller sees it: states, numbers, what may be sent, what an answer means.
 
 Pure: no I/O, no clock, no asyncio. Both shells ask it before they send and tell it what they
-received. Resumable mode will live here too: `cseq` and `last_seq` are what `resume` shows.
+received. `_resumable.py` adds what a session that outlives its stream needs.
 """
 
 from collections.abc import Mapping
@@ -155,8 +155,9 @@ class SessionCore:
     def receive(self, response: ConverseResponse) -> Event | None:
         """Return the event of an open session; None = an acknowledgement only. Raises as above."""
         kind = self._kind(response)
-        if kind is None:
-            return None
+        return None if kind is None else self._event(kind, response)
+
+    def _event(self, kind: str, response: ConverseResponse) -> Event:
         if kind in _RECEIVED:
             self._note(_RECEIVED[kind], kind)
             self.closed = response.closed

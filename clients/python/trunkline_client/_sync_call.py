@@ -9,6 +9,7 @@ import grpc
 from trunkline.v1.lease_pb2 import KeepAliveResponse
 from trunkline.v1.session_pb2 import ConverseResponse
 
+from trunkline_client._channel import ChannelArguments
 from trunkline_client._status import EndedCall, error_of
 from trunkline_client.errors import TrunklineError, refusal
 
@@ -24,6 +25,25 @@ class ConverseCall(EndedCall, Protocol):
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
         """Call back when the call is over; False = it is over already."""
+
+
+def read(call: ConverseCall) -> ConverseResponse | None:
+    """Block until the next message; None at status OK. Raises what another status means."""
+    try:
+        return next(call)
+    except StopIteration:
+        return None
+    except grpc.RpcError as failure:
+        raise error_of(failure) from None
+
+
+def make_channel(
+    address: str, arguments: ChannelArguments, credentials: grpc.ChannelCredentials | None
+) -> grpc.Channel:
+    """Return a channel, in plaintext without credentials. It connects with the first call."""
+    if credentials is None:
+        return grpc.insecure_channel(address, arguments)
+    return grpc.secure_channel(address, credentials, arguments)
 
 
 class RenewalCall(Protocol):

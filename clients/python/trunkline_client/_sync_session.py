@@ -1,7 +1,7 @@
 """One blocking session: performs what the core decides."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Self
@@ -11,18 +11,17 @@ from trunkline.v1.control_pb2 import Control
 from trunkline.v1.event_pb2 import Closed, Queued
 from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse, Open, Opened
 
-from trunkline_client import _requests
 from trunkline_client._outbox import Outbox
 from trunkline_client._session import SessionCore, State
 from trunkline_client._status import error_of
 from trunkline_client._sync_call import ConverseCall, at_most, ending
+from trunkline_client._sync_controls import Controls
 from trunkline_client.errors import TrunklineError, refusal
 from trunkline_client.events import Event
-from trunkline_client.inputs import SessionOverrides, Speaker
 from trunkline_client.options import ConnectionOptions
 
 
-class Session(Iterator[Event]):
+class Session(Controls, Iterator[Event]):
     """A conversation. Made by `Client.open`; it begins with `with` and ends with that block.
 
     Controls return their number, which `Error.cseq` names if the gateway refuses one.
@@ -73,56 +72,22 @@ class Session(Iterator[Event]):
         """The gateway's last message, as soon as iteration has come to it."""
         return self._core.closed
 
+    @property
+    def resumed_count(self) -> int:
+        """How often the session went on after its stream was lost; 0 where it is not resumable."""
+        return 0
+
     # What the caller sends.
 
     def send_audio(self, data: bytes) -> None:
         """Send audio in `opened.input_format`. Above `opened.limits.message_max_bytes` it raises MESSAGE_TOO_LARGE."""
         self._send(lambda: self._core.audio_request(data))
 
-    def send_text(self, text: str, *, role: Speaker = "user", item_id: str = "") -> int:
-        """Add words to the conversation; asks for no answer. `item_id` names them; empty = the gateway does."""
-        return self._send_control(_requests.text(text, role, item_id))
+    def played(self, item_id: str, samples: int) -> None:
+        """Tell how much of an item was played, in samples since its beginning.
 
-    def commit(self) -> int:
-        """End the user's turn, where turn detection is off."""
-        return self._send_control(_requests.commit())
-
-    def clear(self) -> int:
-        """Forget the audio that was not committed."""
-        return self._send_control(_requests.clear())
-
-    def create_response(
-        self,
-        *,
-        instructions: str | None = None,
-        text_only: bool = False,
-        metadata: Mapping[str, str] | None = None,
-        out_of_band: bool = False,
-    ) -> int:
-        """Ask for an answer. `metadata` (up to 16 marks) comes back with it; `out_of_band` leaves no trace of it."""
-        control = _requests.create_response(instructions, metadata, text_only=text_only, out_of_band=out_of_band)
-        return self._send_control(control)
-
-    def cancel(self, response_id: str = "") -> int:
-        """Stop an answer; empty = the one under way."""
-        return self._send_control(_requests.cancel(response_id))
-
-    def truncate(self, item_id: str, audio_end_ms: int, content_index: int = 0) -> int:
-        """Cut an answer at what was heard, in milliseconds of its audio: after `Interrupted`, what was played."""
-        return self._send_control(_requests.truncate(item_id, audio_end_ms, content_index))
-
-    def send_tool_result(self, call_id: str, output: str, *, create_response: bool = True) -> int:
-        """Answer one `ToolCall` with text, usually JSON; and ask for an answer, unless told not to."""
-        control = _requests.tool_result(call_id, output, create_response=create_response)
-        return self._send_control(control)
-
-    def update(self, overrides: SessionOverrides) -> int:
-        """Change the configuration; only fields that are present change. Then comes `SessionUpdated`."""
-        return self._send_control(_requests.update(overrides))
-
-    def send_raw(self, event: str | Mapping[str, object]) -> int:
-        """Send one of the provider's client events, as JSON text or as a mapping with a `type`."""
-        return self._send_control(_requests.raw(event))
+        Without a word of it a resumable session takes what it has handed out for played. Elsewhere it changes nothing.
+        """
 
     def end_input(self) -> None:
         """Say that no more input comes: what is due is finished; `Closed` is the last event."""

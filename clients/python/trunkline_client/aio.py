@@ -1,6 +1,5 @@
 """The client on asyncio. `trunkline_client.sync` has the same methods, blocking."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from types import TracebackType
@@ -32,13 +31,14 @@ from trunkline.v1.session_pb2 import GetSessionRequest, GetSessionResponse
 from trunkline.v1.session_pb2_grpc import SessionServiceStub
 
 from trunkline_client import _requests, inputs
-from trunkline_client._aio_call import GrpcCall, only_answer, raise_if_cut
+from trunkline_client._aio_call import AsyncCall, answer, make_channel, only_answer
 from trunkline_client._aio_lease import AsyncLease
+from trunkline_client._aio_resumable import ResumableAsyncSession
 from trunkline_client._aio_session import AsyncSession
 from trunkline_client._channel import authorization, channel_arguments, channel_credentials
-from trunkline_client._status import error_of
+from trunkline_client._resume import Attempt, own_address
 from trunkline_client.errors import refusal
-from trunkline_client.options import ConnectionOptions
+from trunkline_client.options import RESUMABLE_BY_DEFAULT, ConnectionOptions
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -82,10 +82,7 @@ class AsyncClient:
 
     async def __aenter__(self) -> Self:
         """Make the channel. It connects with the first call."""
-        if self._credentials is None:
-            self._channel = aio.insecure_channel(self._address, self._arguments)
-        else:
-            self._channel = aio.secure_channel(self._address, self._credentials, self._arguments)
+        self._channel = make_channel(self._address, self._arguments, self._credentials)
         return self
 
     async def __aexit__(
@@ -120,6 +117,7 @@ class AsyncClient:
         lease_token: str = "",
         safety_identifier: str = "",
         greet: inputs.Greet | None = None,
+        resumable: bool = RESUMABLE_BY_DEFAULT,
         wait_max_ms: int = 0,
         life_max_seconds: int = 0,
         idle_max_seconds: int = 0,
@@ -134,7 +132,8 @@ class AsyncClient:
         are your own marks, for logs and operators. `history` is what was said before, oldest first;
         `greet` makes the model speak first. `lease` is a reservation that is held, from `reserve`;
         `lease_token` that of one from `acquire`. `safety_identifier` is the hashed id of the end user,
-        where the account takes one. `wait_max_ms`, `life_max_seconds`, `idle_max_seconds`: 0 = the
+        where the account takes one. `resumable`: the session goes on when its connection is lost.
+        `wait_max_ms`, `life_max_seconds`, `idle_max_seconds`: 0 = the
         gateway's own limits, which bound these too. `open_timeout_seconds` bounds everything until
         `opened`, so it should be above `wait_max_ms`. `on_queued` is called with the caller's place,
         each time it changes before `opened`.
@@ -153,9 +152,11 @@ class AsyncClient:
             wait_max_ms=wait_max_ms,
             life_max_seconds=life_max_seconds,
             idle_max_seconds=idle_max_seconds,
+            resumable=resumable,
         )
         opening = nullcontext if lease is None else lease._opening  # noqa: SLF001 - between the two of them
-        return AsyncSession(self._converse, message, self._options, open_timeout_seconds, on_queued, opening)
+        kind = ResumableAsyncSession if resumable else AsyncSession
+        return kind(self._converse, message, self._options, open_timeout_seconds, on_queued, opening)
 
     async def get_session(self, session_id: str) -> GetSessionResponse:
         """Return what is stored of a session of one's own.
@@ -255,9 +256,16 @@ class AsyncClient:
             raise refusal("NOT_OPEN", "use the client inside `async with`")
         return self._channel
 
-    def _converse(self) -> GrpcCall:
-        stub = SessionServiceStub(self._open_channel())
-        return stub.Converse(timeout=self._options.session_timeout_seconds, metadata=self._metadata())
+    def _converse(self, attempt: Attempt | None = None) -> AsyncCall:
+        """Start a stream where all calls go, or over a channel that ends with it."""
+        channel, own = self._open_channel(), None
+        address = own_address(attempt, self._address)
+        if address:
+            credentials = channel_credentials(address, self._options)
+            channel = own = make_channel(address, channel_arguments(address, self._options), credentials)
+        stub = SessionServiceStub(channel)
+        call = stub.Converse(timeout=self._options.session_timeout_seconds, metadata=self._metadata())
+        return AsyncCall(call, own)
 
     async def _renew(self, lease_token: str, timeout_seconds: float) -> KeepAliveResponse:
         # A stream of its own for each renewal: it has a deadline, and no proxy ends it for being idle.
@@ -277,10 +285,4 @@ class AsyncClient:
     ) -> _Response:
         timeout_seconds = timeout_seconds or self._options.call_timeout_seconds
         call = method(request, timeout=timeout_seconds, metadata=self._metadata())
-        try:
-            return await call
-        except aio.AioRpcError as failure:
-            raise error_of(failure) from None
-        except asyncio.CancelledError:
-            raise_if_cut(call)
-            raise
+        return await answer(call)

@@ -26,7 +26,7 @@ from trunkline.v1.event_pb2 import (
     TranscriptDelta,
     UserTranscript,
 )
-from trunkline.v1.session_pb2 import Opened
+from trunkline.v1.session_pb2 import Opened, Resumed
 
 # `Queued` goes to `on_queued` and `Opened` is `session.opened`: iteration begins after them.
 Event = (
@@ -49,6 +49,7 @@ Event = (
     | ConfigRejected
     | StateChanged
     | GoAway
+    | Resumed
     | Token
     | Error
     | Closed
@@ -73,6 +74,7 @@ __all__ = [
     "RawServerEvent",
     "ResponseCreated",
     "ResponseDone",
+    "Resumed",
     "SessionUpdated",
     "SpeechStarted",
     "SpeechStopped",

@@ -5,6 +5,9 @@ from typing import Final
 
 _MEBIBYTE: Final = 1024 * 1024
 
+# Whether `open` asks for a session that outlives its stream, where the caller does not say.
+RESUMABLE_BY_DEFAULT: Final = False
+
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
@@ -44,12 +47,22 @@ class ConnectionOptions:
 
     # Limits. The gateway sends up to 4 MiB; the rest is room for the frame around it.
     receive_message_max_bytes: int = 4 * _MEBIBYTE + 65_536
-    # What may lie unread here before the stream is held up; asyncio alone, for blocking sessions
-    # read straight from gRPC.
+    # What may lie unread here before the stream is held up; asyncio, and blocking sessions that are
+    # resumable: the others read straight from gRPC.
     receive_buffer_max_bytes: int = 16_384
     # What may wait to be sent before a send waits; blocking alone, for on asyncio a send waits for
     # gRPC itself.
     send_queue_max_bytes: int = 262_144
+
+    # Resumable sessions. The owner of a session is asked first, for so long; then the client's own
+    # address, after pauses of chance that grow from the first to the longest.
+    owner_timeout_seconds: float = 1.0
+    resume_backoff_first_seconds: float = 0.05
+    resume_backoff_max_seconds: float = 2.0
+    # How much of the audio that was sent can be sent again.
+    input_kept_seconds: float = 10.0
+    # How soon what has come is acknowledged, where nothing goes that could carry it.
+    ack_interval_seconds: float = 0.25
 
     # HTTP/2. How often a ping is sent, and how long its answer may take.
     keepalive_time_ms: int = 10_000

@@ -32,12 +32,14 @@ from trunkline.v1.session_pb2_grpc import SessionServiceStub
 
 from trunkline_client import _requests, inputs
 from trunkline_client._channel import authorization, channel_arguments, channel_credentials
+from trunkline_client._resume import Attempt, own_address
 from trunkline_client._status import error_of
-from trunkline_client._sync_call import ConverseCall, RenewalCall, only_answer
+from trunkline_client._sync_call import ConverseCall, RenewalCall, make_channel, only_answer
 from trunkline_client._sync_lease import Lease
+from trunkline_client._sync_resumable import ResumableSession
 from trunkline_client._sync_session import Session
 from trunkline_client.errors import refusal
-from trunkline_client.options import ConnectionOptions
+from trunkline_client.options import RESUMABLE_BY_DEFAULT, ConnectionOptions
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -81,10 +83,7 @@ class Client:
 
     def __enter__(self) -> Self:
         """Make the channel. It connects with the first call."""
-        if self._credentials is None:
-            self._channel = grpc.insecure_channel(self._address, self._arguments)
-        else:
-            self._channel = grpc.secure_channel(self._address, self._credentials, self._arguments)
+        self._channel = make_channel(self._address, self._arguments, self._credentials)
         return self
 
     def __exit__(
@@ -118,6 +117,7 @@ class Client:
         lease_token: str = "",
         safety_identifier: str = "",
         greet: inputs.Greet | None = None,
+        resumable: bool = RESUMABLE_BY_DEFAULT,
         wait_max_ms: int = 0,
         life_max_seconds: int = 0,
         idle_max_seconds: int = 0,
@@ -132,7 +132,8 @@ class Client:
         are your own marks, for logs and operators. `history` is what was said before, oldest first;
         `greet` makes the model speak first. `lease` is a reservation that is held, from `reserve`;
         `lease_token` that of one from `acquire`. `safety_identifier` is the hashed id of the end user,
-        where the account takes one. `wait_max_ms`, `life_max_seconds`, `idle_max_seconds`: 0 = the
+        where the account takes one. `resumable`: the session goes on when its connection is lost.
+        `wait_max_ms`, `life_max_seconds`, `idle_max_seconds`: 0 = the
         gateway's own limits, which bound these too. `open_timeout_seconds` bounds everything until
         `opened`, so it should be above `wait_max_ms`. `on_queued` is called with the caller's place,
         each time it changes before `opened`.
@@ -151,8 +152,12 @@ class Client:
             wait_max_ms=wait_max_ms,
             life_max_seconds=life_max_seconds,
             idle_max_seconds=idle_max_seconds,
+            resumable=resumable,
         )
         opening = nullcontext if lease is None else lease._opening  # noqa: SLF001 - between the two of them
+        if resumable:
+            dial = self._converse_at
+            return ResumableSession(dial, message, self._options, open_timeout_seconds, on_queued, opening)
         return Session(self._converse, message, self._options, open_timeout_seconds, on_queued, opening)
 
     def get_session(self, session_id: str) -> GetSessionResponse:
@@ -253,9 +258,21 @@ class Client:
             raise refusal("NOT_OPEN", "use the client inside `with`")
         return self._channel
 
-    def _converse(self, requests: Iterator[ConverseRequest]) -> ConverseCall:
-        stub = SessionServiceStub(self._open_channel())
+    def _converse(self, requests: Iterator[ConverseRequest], channel: grpc.Channel | None = None) -> ConverseCall:
+        stub = SessionServiceStub(channel or self._open_channel())
         return stub.Converse(requests, timeout=self._options.session_timeout_seconds, metadata=self._metadata())
+
+    def _converse_at(
+        self, attempt: Attempt | None, requests: Iterator[ConverseRequest]
+    ) -> tuple[ConverseCall, grpc.Channel | None]:
+        """Start a stream where all calls go, or over a channel that ends with it."""
+        channel = self._open_channel()
+        address = own_address(attempt, self._address)
+        if not address:
+            return self._converse(requests, channel), None
+        credentials = channel_credentials(address, self._options)
+        own = make_channel(address, channel_arguments(address, self._options), credentials)
+        return self._converse(requests, own), own
 
     def _renew(self, lease_token: str, timeout_seconds: float) -> RenewalCall:
         # A stream of its own for each renewal: it has a deadline, and no proxy ends it for being idle.
