@@ -86,6 +86,16 @@ class CallerKeeping:
         coming = self._next[0] if self._next is not None else None
         return [each for each in (self._present, coming) if each is not None]
 
+    @property
+    def can_move(self) -> bool:
+        """Whether another gateway can go on with it: its caller comes back, and its record outlives this process."""
+        return self.is_resumable and self._lanes.durability is out.Durability.REPLICATED
+
+    def tell(self, event: out.LiveEvent) -> None:
+        """Tell the caller something of the moment; one that is away does not miss it."""
+        if not self.is_away:
+            self._lanes.live(event)
+
     async def away(self, seconds: float) -> None:
         """Return when the caller has been away for so long without a pause; for a plain one, never."""
         while True:

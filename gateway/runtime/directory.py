@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 
 import structlog
 
@@ -27,6 +28,8 @@ _log = structlog.get_logger(__name__)
 STOP_SECONDS = 5.0
 # How often a drain looks whether it is to end sooner.
 LOOK_SECONDS = 0.5
+# So many sessions are sent to another gateway at each look.
+MOVES_A_LOOK = 5
 # Streams that have not said `open` yet, all callers' together: so many times the sessions that there may be.
 SILENT_TIMES = 2
 
@@ -182,21 +185,37 @@ class Directory:
         self._draining = True
         self.hurry(timeout_seconds)
         loop = asyncio.get_running_loop()
+        for session in self._sessions.values():
+            if session.callers is not None and _can_move(session):
+                session.callers.tell(out.GoAway("draining", round(max(0.0, self._ends_at - loop.time()) * 1000)))
         try:
             while (left := self._ends_at - loop.time()) > 0:
+                self._let_move()
                 if await self._owners.wait(min(left, LOOK_SECONDS)):
                     return
             for session in self._sessions.values():
-                session.end(Ending(ClosedReason.DRAINING, _going_away()))
+                session.end(Ending(ClosedReason.DRAINING, _going_away(), moves=_can_move(session)))
             if not self._over.done():
                 self._over.set_result(None)
             await self._owners.wait(STOP_SECONDS)
         finally:  # also when the drain itself is cut by a second signal
             await self._owners.cancel(STOP_SECONDS)
 
+    def _let_move(self) -> None:
+        """Let a few sessions go on elsewhere, in which nothing is due now: not all at once, for the others' sake."""
+        now = self._now()
+        ready = (each for each in self._sessions.values() if _can_move(each) and not each.is_ending)
+        quiet = (each for each in ready if not each.conversation.is_due(now))
+        for session in islice(quiet, MOVES_A_LOOK):
+            session.end(Ending(ClosedReason.DRAINING, _going_away(), moves=True))
+
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _can_move(session: LiveSession) -> bool:
+    return session.callers is not None and session.callers.can_move
 
 
 def _going_away() -> CapacityError:

@@ -70,10 +70,19 @@ async def _last_words(lanes: Lanes, outbox: Outbox, options: SessionOptions, ses
     return False
 
 
+async def last_stored(lanes: Lanes, options: SessionOptions) -> bool:
+    """Let what a session has told be stored, for whoever goes on with it; return whether it is."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(options.farewell_seconds):
+            await lanes.settled()
+            return True
+    return False
+
+
 async def forget(ending: Ending, key: SessionKey, epoch: int, parts: SessionParts) -> None:
     """Let the stored state go; where that fails, its time to live does it."""
-    if ending.reason is ClosedReason.SUPERSEDED:
-        return  # it belongs to a newer owner
+    if ending.reason is ClosedReason.SUPERSEDED or ending.moves:
+        return  # it belongs to a newer owner, or is to have one
     try:
         async with asyncio.timeout(parts.options.farewell_seconds):
             await parts.lanes.store.finish(key, epoch)

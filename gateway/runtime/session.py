@@ -25,7 +25,7 @@ from gateway.runtime.assembly import FIRST_EPOCH, assemble
 from gateway.runtime.attachment import Attachment
 from gateway.runtime.caller_keeping import CallerKeeping
 from gateway.runtime.claiming import Claim
-from gateway.runtime.farewell import forget, last_event, take_leave
+from gateway.runtime.farewell import forget, last_event, last_stored, take_leave
 from gateway.runtime.greeting import lift_guard, send_first
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.lease import Holder, LeasedLine, Wish
@@ -276,6 +276,8 @@ class LiveSession:
         """Tell why it ends; return whether the caller was told."""
         for event in ending.steps(is_detached=self.state is SessionState.DETACHED):
             self.move(event)
+        if ending.moves:
+            return await last_stored(lanes, self._parts.options)
         closed = last_event(ending, self.conversation.tally.usage, self._now() - self.started_at)
         left = self._left
         if self.callers is not None and self.callers.is_away and ending.reason is not out.ClosedReason.BYE:

@@ -83,6 +83,8 @@ class Ending:
     caller_gone: bool = False
     # The words of the operator who ended it.
     detail: str = ""
+    # It goes on elsewhere: its record stays, and its caller is not told that it is closed.
+    moves: bool = False
 
     def steps(self, *, is_detached: bool) -> tuple[SessionEvent, ...]:
         """The way through the machine to its end."""

@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -88,6 +88,29 @@ async def test_a_conversation_goes_on_at_another_gateway_when_its_own_is_killed(
         assert talk.unrestored == []
         names = [each.item_id for each in talk.items]
         assert len(names) == len(set(names)) == 4, "each item once"
+
+
+async def test_a_gateway_that_is_stopped_loses_nobody() -> None:
+    async with gateways(2) as running, AsyncExitStack() as stack:
+        first, second = running.addresses
+        address = await stack.enter_async_context(random_proxy([first, second]))
+        client = await stack.enter_async_context(AsyncClient(address))
+        talks = list[Talk]()
+        for _ in range(6):
+            session = await stack.enter_async_context(client.open(resumable=True, overrides=TEXT))
+            talks.append(Talk(session))
+            await talks[-1].turn("My name is Marcelo.")
+        leaving = talks[0].session.opened.owner_address
+        there = [talk for talk in talks if talk.session.opened.owner_address == leaving]
+        running.gateways[leaving].send(signal.SIGTERM)
+        for talk in there:
+            resumed = await talk.until(Resumed)
+            assert isinstance(resumed, Resumed)
+            assert resumed.owner_address != leaving
+            assert not resumed.HasField("gap")
+        answers = await asyncio.gather(*(talk.turn("What is my name?") for talk in talks))
+        assert all("Marcelo" in answer for answer in answers)
+        assert running.gateways[leaving].wait() == 0
 
 
 @pytest.mark.heavy

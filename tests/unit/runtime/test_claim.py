@@ -235,6 +235,46 @@ async def test_a_gateway_that_goes_away_takes_nobody_over(pair: Pair) -> None:
     assert error.reason is Reason.DRAINING
 
 
+async def test_a_gateway_that_is_drained_sends_its_sessions_on(pair: Pair) -> None:
+    phone = pair.phone
+    pair.first.store.durability = out.Durability.REPLICATED
+    phone.say("My name is Ada")
+    await turns(10)
+    await pair.first.directory.drain(45.0)
+    assert phone.call is not None
+    error = await phone.call
+    assert error is not None
+    assert (error.reason, error.retryable) == (Reason.DRAINING, True)
+    assert out.Closed not in phone.caller.kinds()
+    assert out.GoAway in phone.caller.kinds()
+    phone.stage = pair.second
+    await phone.come_back()
+    await turns(30)
+    assert heard(pair.second.line) == ["My name is Ada"]
+    await pair.first.everything_is_given_back()
+
+
+async def test_a_session_in_the_middle_of_an_answer_moves_behind_it(pair: Pair) -> None:
+    phone, line = pair.phone, pair.first.line
+    pair.first.store.durability = out.Durability.REPLICATED
+    phone.control("response.create")
+    await turns(5)
+    line.tell("response.created", response={"id": "r"})
+    await turns(5)
+    draining = asyncio.ensure_future(pair.first.directory.drain(45.0))
+    await asyncio.sleep(5.0)
+    assert phone.call is not None
+    assert not phone.call.done()
+    line.tell("response.done", response={"id": "r", "status": "completed"})
+    await draining
+    assert out.ResponseDone in phone.caller.kinds()
+
+
+async def test_a_session_whose_record_dies_with_the_gateway_is_closed_with_a_word(pair: Pair) -> None:
+    await pair.first.directory.drain(1.0)
+    assert out.Closed in pair.phone.caller.kinds()
+
+
 async def test_it_can_go_on_and_on(pair: Pair) -> None:
     phone = pair.phone
     phone.say("one")
