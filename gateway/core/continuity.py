@@ -124,6 +124,11 @@ class Continuity:
         """How much audio a fresh line would hear again."""
         return len(self._ring.rest())
 
+    def withhold(self) -> tuple[Mapping[str, Any], ...]:
+        """Give up a commit that was not answered, and what is owed: its audio is to come again before."""
+        self._commits.clear()
+        return self._history.withhold()
+
     def line_lost(self) -> None:
         """Record that the line is gone."""
         self._history.line_lost()

@@ -139,9 +139,8 @@ class History:
             self._drop(item_id)
         for item_id, end_ms in asked.truncations.values():
             self.truncate(item_id, end_ms)
-        deleted = (out.ItemDeleted(item_id) for item_id in asked.deletions.values())
         truncated = (out.ItemTruncated(*asked_for) for asked_for in asked.truncations.values())
-        confirmed: tuple[out.ItemDeleted | out.ItemTruncated, ...] = (*deleted, *truncated)
+        confirmed: tuple[Any, ...] = (*map(out.ItemDeleted, asked.deletions.values()), *truncated)
         for requests in (asked.created, asked.deletions, asked.truncations):
             requests.clear()
         bodies = {
@@ -159,6 +158,14 @@ class History:
             confirmed=confirmed,
             updates=updates,
         )
+
+    def withhold(self) -> tuple[Mapping[str, Any], ...]:
+        """Give up a commit that was not answered, and every answer that is owed; nothing where none is pending."""
+        if not self._asked.commits:
+            return ()
+        requests = ({"type": "input_audio_buffer.commit"}, *self._owed.requests())
+        self.replayed()
+        return requests
 
     def replayed(self) -> None:
         """Record that a fresh line is being told: what is asked for again has new event ids."""

@@ -27,6 +27,10 @@ class Pace:
         """Take a piece of audio; return for how long nothing more should be read, in seconds."""
         return self._audio.take(max(size_bytes / (bytes_per_second * SPEECH_TIMES_MAX), MESSAGE_SECONDS), now)
 
+    def catch_up(self, seconds: float) -> None:
+        """Let so much speech come as fast as it can, once: what was said while there was no stream."""
+        self._audio.extra = seconds / SPEECH_TIMES_MAX
+
     def message(self, now: float, size_bytes: int = 0) -> bool:
         """Take any other message, refused ones too; False = there were too many, or they were too large."""
         return self._messages.take(max(MESSAGE_SECONDS, size_bytes / MESSAGE_BYTES_PER_SECOND), now) <= 0.0
@@ -35,13 +39,17 @@ class Pace:
 class _Bucket:
     """Seconds of sending at the fastest lasting pace."""
 
-    __slots__ = ("_at", "_burst", "_left")
+    __slots__ = ("_at", "_burst", "_left", "extra")
 
     def __init__(self, burst_seconds: float, now: float) -> None:
         self._burst = self._left = burst_seconds
         self._at = now
+        self.extra = 0.0
 
     def take(self, seconds: float, now: float) -> float:
         self._left = min(self._burst, self._left + now - self._at) - seconds
         self._at = now
+        if self._left < 0 < self.extra:
+            given = min(self.extra, -self._left)
+            self._left, self.extra = self._left + given, self.extra - given
         return -self._left if self._left < 0 else 0.0

@@ -26,6 +26,10 @@ class Note(Struct, frozen=True):
     input_samples: int = -1
     # The client event that was refused.
     event_id: str = ""
+    # How much of the caller's audio had been taken, where it ends a turn; -1 = it does not.
+    turn_ends_at: int = -1
+    # The caller has said that no more input comes.
+    bye: bool = False
 
 
 class Opening(Struct, frozen=True):
@@ -74,6 +78,11 @@ class Retold(Struct, frozen=True):
     usage: out.Usage
     opened_at_unix_ms: int
     caller: str
+    # What is to be asked for once the caller's audio is there up to a sample: a turn that it had ended.
+    later: tuple[Mapping[str, Any], ...]
+    later_at: int
+    # Whether no more input comes.
+    bye: bool
     # The item that the caller has heard a part of, and whose rest nobody knows; empty = none.
     cut_item: str
 
@@ -88,6 +97,7 @@ def retell(records: Iterable[Record], user_turns: str, names: str, heard: str) -
     opened: out.Opened | None = None
     continuity: Continuity | None = None
     samples, usage, done = 0, out.Usage(), set[str]()
+    later_at, bye = 0, False
     for record in records:
         if record.opening is not None and isinstance(record.event, out.Opened):
             opening, opened = record.opening, record.event
@@ -97,6 +107,7 @@ def retell(records: Iterable[Record], user_turns: str, names: str, heard: str) -
             continue
         _send(continuity, record.note.requests)
         samples = max(samples, record.note.input_samples)
+        later_at, bye = max(later_at, record.note.turn_ends_at), bye or record.note.bye
         if record.event is not None:
             continuity.heard(record.event)
         if isinstance(record.event, out.ItemDone):
@@ -110,7 +121,8 @@ def retell(records: Iterable[Record], user_turns: str, names: str, heard: str) -
         continuity.heard(out.ResponseCreated(LOST, {}))
         continuity.interrupted(out.Interrupted(LOST, cut_item, out.InterruptionCause.UPSTREAM_LOST, 1, False), 1, 1)
     continuity.line_lost()
-    return Retold(opening, continuity, samples, usage, opened.opened_at_unix_ms, opened.caller, cut_item)
+    at, caller, later = opened.opened_at_unix_ms, opened.caller, continuity.withhold()
+    return Retold(opening, continuity, samples, usage, at, caller, later, later_at, bye, cut_item)
 
 
 def _send(continuity: Continuity, requests: Iterable[Mapping[str, Any]]) -> None:

@@ -186,6 +186,7 @@ class CallerKeeping:
 
     def _go_on(self, claim: Claim, attachment: Attachment) -> None:
         """Let the caller hear what it missed of an older owner, and what has come to an end with that."""
+        self.uplink.go_on(claim.retold)
         for outgoing in claim.missed:
             self._outbox.put(outgoing)
         self._outbox.begin_behind(claim.seq)
@@ -238,6 +239,7 @@ class CallerKeeping:
     def _welcome(self, request: out.ResumeRequest, attachment: Attachment, away_seconds: float) -> None:
         """Tell the caller, before all else, what it has come back to."""
         session, resumed = self._session, self._resumed(request)
+        self._relay.caller_back()
         self._outbox.put_first(out.Outgoing(resumed, epoch=self._lanes.epoch))
         outcome, seconds = resumed.outcome.name.lower(), round(away_seconds, 3)
         self._parts.observer.resumed(outcome, self._now() - attachment.came_at)

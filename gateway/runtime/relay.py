@@ -6,7 +6,7 @@ clock reading, plain counters.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final
@@ -32,6 +32,8 @@ from gateway.runtime.teller import Teller
 SAMPLE_EVERY: Final = 64
 # How often a session that is finishing looks at what is still due, when nothing happens.
 DUE_POLL_SECONDS: Final = 0.25
+# What a caller keeps of its speech while it has no stream.
+CATCH_UP_SECONDS: Final = 10.0
 APPEND: Final = "input_audio_buffer.append"
 # What may wait behind a replay; who sends more is not read for a while.
 LATE_MAX_BYTES: Final = 1 << 20
@@ -202,6 +204,11 @@ class Relay:
         while self._late is not None and self._late_bytes > LATE_MAX_BYTES:  # noqa: ASYNC110 nobody tells
             await asyncio.sleep(LATE_LOOK_SECONDS)
 
+    async def ask(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Send client events that nobody waits for by their number."""
+        for event in events:
+            await self.send(encode(self.stamped(event)))
+
     async def configure(self, session: Mapping[str, Any], event_id: str) -> None:
         """Send a configuration that is the gateway's own."""
         self.continuity.configures(event_id)
@@ -236,6 +243,10 @@ class Relay:
                 self.refuse(Reason.ALREADY_OPEN, "this stream has a session already", 0)
         if taken is not None:
             taken(Note())
+
+    def caller_back(self) -> None:
+        """Let the caller send what it has said meanwhile."""
+        self._pace.catch_up(CATCH_UP_SECONDS)
 
     def count_message(self, size_bytes: int) -> None:
         """Hold messages that are no audio to their pace. Raises `CallerError` RATE_LIMITED."""

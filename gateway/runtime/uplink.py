@@ -1,13 +1,16 @@
 """Reads what a session's caller sends on the stream that carries it: each control once, each sample once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
+
+from msgspec import structs
 
 from gateway.core import events as out
 from gateway.core.errors import CallerError, Reason
 from gateway.core.intake import Intake
-from gateway.core.record import Note
+from gateway.core.record import Note, Retold
 from gateway.runtime.attachment import Attachment
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.ports import CallerGoneError
@@ -29,6 +32,15 @@ class Uplink:
         # How the caller ended its input; None = by a half-close. And whether it wants no end of it.
         self.bye: asyncio.Future[out.Bye | None] = asyncio.get_running_loop().create_future()
         self.cut = asyncio.Event()
+        # What an older owner has left to be asked for, once the audio before it has come again.
+        self._later: tuple[Mapping[str, Any], ...] = ()
+        self._later_at = 0
+
+    def go_on(self, retold: Retold) -> None:
+        """Begin where an older owner has left off."""
+        self._later, self._later_at = retold.later, retold.later_at
+        if retold.bye:
+            self.bye.set_result(out.Bye())
 
     def listen(self) -> None:
         """Read from now on: what goes up first has gone."""
@@ -62,6 +74,7 @@ class Uplink:
             await asyncio.wait({self._leftover})
             self._leftover = None
         stream, now = attachment.stream, asyncio.get_running_loop().time
+        await self._ask_later(intake)
         while not attachment.is_superseded.is_set() and (message := await stream.read()) is not None:
             attachment.heard_at = now()
             if stream.ack is not None:
@@ -94,6 +107,8 @@ class Uplink:
                 self._read_on(message)
             elif new:
                 await relay.audio(new)
+                if self._later:
+                    await self._ask_later(intake)
             return
         if isinstance(message, out.Ack):
             return
@@ -111,16 +126,27 @@ class Uplink:
             self._relay.refuse(error.reason, error.message, message.cseq)
             return
         if self.bye.done():
-            self._taken(message.cseq, Note())
+            self._taken(message.cseq, intake.samples, Note())
             self._read_on(message)
         elif isinstance(message, out.Bye):
-            self._taken(message.cseq, Note())
+            self._taken(message.cseq, intake.samples, Note(bye=True))
             self.bye.set_result(message)
         else:
-            await self._relay.take(message, partial(self._taken, message.cseq))
+            await self._relay.take(message, partial(self._taken, message.cseq, intake.samples))
 
-    def _taken(self, cseq: int, note: Note) -> None:
-        """Enter a control into the log, in the moment in which it takes effect."""
+    async def _ask_later(self, intake: Intake) -> None:
+        """Ask for what was left, as soon as its time has come."""
+        if self._later and intake.samples >= self._later_at:
+            events, self._later = self._later, ()
+            await self._relay.ask(events)
+
+    def _taken(self, cseq: int, samples: int, note: Note) -> None:
+        """Enter a control into the log, in the moment in which it takes effect; so many samples came before it."""
+        kinds = {event["type"] for event in note.requests}
+        if "input_audio_buffer.commit" in kinds:
+            note = structs.replace(note, turn_ends_at=samples)
+        elif "input_audio_buffer.clear" in kinds:
+            note = structs.replace(note, input_samples=samples)
         self._lanes.control(out.ControlTaken(cseq), note)
 
     def _read_on(self, message: out.CallerMessage) -> None:

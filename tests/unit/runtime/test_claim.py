@@ -208,6 +208,50 @@ async def test_a_spoken_turn_whose_words_are_not_known_is_named(pair: Pair) -> N
     assert ("u1",) in named
 
 
+async def test_a_turn_that_its_caller_had_ended_is_ended_behind_its_audio(stage: Stage) -> None:
+    manual = {"audio": {"input": {"turn_detection": None}}}
+    second = Stage(store=stage.store, form=stage.form, sealer=stage.sealer, gateway="gateway-2")
+    pair = Pair(stage, second)
+    await stage.warm()
+    await second.warm()
+    phone = pair.phone
+    await phone.open(overrides=manual)
+    phone.caller.play(bytes(4800), 0)
+    phone.control("input_audio_buffer.commit")
+    phone.control("response.create")
+    await turns(10)
+    await pair.kill()
+    resumed = await phone.come_back()
+    await turns(30)
+    assert (resumed.input_position_wanted, resumed.next_cseq) == (0, 3)
+    assert "input_audio_buffer.commit" not in second.line.types(), "there is nothing to commit yet"
+    phone.caller.play(bytes(2400), 0)
+    phone.caller.play(bytes(2400), 1200)
+    await turns(20)
+    assert second.line.types()[-4:] == [
+        "input_audio_buffer.append",
+        "input_audio_buffer.append",
+        "input_audio_buffer.commit",
+        "response.create",
+    ]
+    await second.clear()
+
+
+async def test_a_goodbye_that_was_said_is_remembered(pair: Pair) -> None:
+    phone, line = pair.phone, pair.first.line
+    phone.control("response.create")
+    await turns(5)
+    line.tell("response.created", response={"id": "r"})
+    phone.bye()
+    await turns(10)
+    await pair.kill()
+    await phone.come_back()
+    await phone.caller.until(out.Closed)
+    phone.caller.acknowledge()
+    assert phone.call is not None
+    assert await phone.call is None
+
+
 async def test_nobody_takes_over_what_is_not_stored(pair: Pair) -> None:
     await pair.kill()
     pair.first.store.log.clear()

@@ -420,3 +420,15 @@ async def test_a_session_that_is_ended_while_nobody_is_there_is_gone(phone: Phon
     await phone.drop()
     await phone.stage.directory.drain(0.0)
     await phone.stage.everything_is_given_back()
+
+
+async def test_what_was_said_meanwhile_may_come_as_fast_as_it_can(phone: Phone) -> None:
+    await phone.drop()
+    await asyncio.sleep(8.0)
+    await phone.come_back()
+    began = now()
+    for number in range(80):
+        phone.caller.play(bytes(4800), number * 2400)
+    await turns(300)
+    assert phone.stage.session.conversation.tally.audio_in_bytes == 80 * 4800
+    assert now() == began
