@@ -242,3 +242,10 @@ def test_what_a_gateway_says_is_final_but_for_four_words(reason: str) -> None:
 
 def test_an_internal_error_of_the_transport_is_a_loss() -> None:
     assert may_go_on(GatewayError("INTERNAL", "", advice=ADVICE_FOREIGN))
+
+
+def test_a_frozen_gateway_costs_little_and_a_slow_one_is_given_time() -> None:
+    silence = refusal("TIMED_OUT", "no word")
+    attempts = Attempts(silence, "owner:1", 120.0, ConnectionOptions(), 0.0)
+    patience = [attempts.next(0.0, 0.0).timeout_seconds for _ in range(8)]
+    assert patience == [0.25, 0.25, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0]

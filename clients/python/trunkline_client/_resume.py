@@ -14,6 +14,10 @@ _LOST: Final = frozenset({"CONNECTION_LOST", "TIMED_OUT", "CANCELLED"})
 # A gateway spoke, and another one or the same one later may take the session.
 _LATER: Final = frozenset({"DRAINING", "OVERLOADED", "STORE_UNAVAILABLE", "RATE_LIMITED"})
 _DOUBLINGS_MAX: Final = 16
+# So many attempts are short; then each has twice the time of the one before.
+_PATIENT_AFTER: Final = 2
+# The first patience with a gateway that may be frozen: one that is alive answers in milliseconds.
+_AFTER_SILENCE_SECONDS: Final = 0.25
 
 
 def is_lost(failure: TrunklineError) -> bool:
@@ -63,15 +67,15 @@ class Attempts:
         self._options = options
         # Attempts at the client's own address; the first one does not wait where no owner was asked.
         self._asked = 0 if owner else -1
+        self._tried = 0
 
     def next(self, now: float, chance: float) -> Attempt:
         """Return the next attempt. Raises CONNECTION_LOST when the session cannot be there any more."""
         owner, self._owner = self._owner, ""
-        if owner:
-            pause_seconds, timeout_seconds = 0.0, self._options.owner_timeout_seconds
-        else:
-            pause_seconds, timeout_seconds = self._pause_seconds(chance), self._options.call_timeout_seconds
-            self._asked += 1
+        timeout_seconds = self._timeout_seconds()
+        self._tried += 1
+        pause_seconds = 0.0 if owner else self._pause_seconds(chance)
+        self._asked += not owner
         pause_seconds = max(pause_seconds, self._advised_seconds())
         left_seconds = self._over_at - now - pause_seconds
         if left_seconds <= 0:
@@ -79,6 +83,13 @@ class Attempts:
             raise refusal("CONNECTION_LOST", message)
         is_fresh = self._failure.reason == "TIMED_OUT"
         return Attempt(owner, is_fresh, pause_seconds, min(timeout_seconds, left_seconds))
+
+    def _timeout_seconds(self) -> float:
+        """Return the patience with the next one: a balancer may pick a frozen gateway, a claim may take its time."""
+        is_silent = self._failure.reason == "TIMED_OUT"
+        first_seconds = _AFTER_SILENCE_SECONDS if is_silent else self._options.owner_timeout_seconds
+        grown_seconds = first_seconds * (1 << min(max(0, self._tried - _PATIENT_AFTER), _DOUBLINGS_MAX))
+        return min(grown_seconds, self._options.call_timeout_seconds)
 
     def _pause_seconds(self, chance: float) -> float:
         if self._asked < 0:
