@@ -24,10 +24,21 @@ class Fleet:
     gateways: dict[str, Process]
     redis: RedisServer
     provider: SimulatedProvider
+    # Where each has its file and its words.
+    folders: dict[str, Path]
 
     @property
     def addresses(self) -> list[str]:
         return list(self.gateways)
+
+    def restart(self, address: str) -> Process:
+        """Start one again that has ended; returns at once."""
+        ended = self.gateways[address]
+        assert ended.ended, f"{address} runs"
+        folder = self.folders[address]
+        log = folder / f"gateway-{len(list(folder.glob('*.log')))}.log"
+        self.gateways[address] = Process(_arguments(folder / "trunkline.yaml"), log)
+        return self.gateways[address]
 
 
 @contextmanager
@@ -38,15 +49,16 @@ def fleet(count: int, simulated: Mapping[str, Any] | None = None, **changes: Any
         redis = stack.enter_context(redis_server(folder))
         provider = stack.enter_context(simulated_provider(folder, **(simulated or {})))
         gateways: dict[str, Process] = {}
+        folders: dict[str, Path] = {}
         for number in range(count):
             mine = folder / f"gateway-{number}"
             mine.mkdir()
             address, process = _begun(mine, provider, {**redis.settings, **changes})
-            gateways[address] = process
-            stack.callback(_ended, process)
+            gateways[address], folders[address] = process, mine
+            stack.callback(lambda each: _ended(gateways[each]), address)
         for process in gateways.values():
             process.says('"serving"')
-        yield Fleet(gateways, redis, provider)
+        yield Fleet(gateways, redis, provider, folders)
 
 
 def _begun(folder: Path, provider: SimulatedProvider, changes: Mapping[str, Any]) -> tuple[str, Process]:
@@ -60,8 +72,11 @@ def _begun(folder: Path, provider: SimulatedProvider, changes: Mapping[str, Any]
         "pools": {"default": pool()},
         **changes,
     }
-    arguments = ["-m", "gateway", "serve", "--insecure-dev", "--config", str(write_yaml(folder, content))]
-    return address, Process(arguments, folder / "gateway.log")
+    return address, Process(_arguments(write_yaml(folder, content)), folder / "gateway.log")
+
+
+def _arguments(config: Path) -> list[str]:
+    return ["-m", "gateway", "serve", "--insecure-dev", "--config", str(config)]
 
 
 def _ended(process: Process) -> None:

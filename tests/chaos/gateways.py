@@ -1,0 +1,100 @@
+"""What happens to gateways while callers talk: killed, frozen, drained. Each gives figures and histories."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from trunkline_client import AsyncClient
+
+from tests.chaos.talker import END_SECONDS, History, Talker
+from tests.support.fleet import Fleet, at_rest, fleet
+from tests.support.proxy import random_proxy
+from tests.support.stack import channel_to, pool
+from tests.support.steering import Operator
+
+WARM: Final = 8
+POOLS: Final = {"default": pool(floor=WARM, ceiling=64, dials_max=8, wait_max_ms=10_000, demand={"enabled": False})}
+BACK_SECONDS: Final = 20.0
+
+
+@asynccontextmanager
+async def gateways(count: int, **changes: Any) -> AsyncIterator[tuple[Fleet, str]]:
+    """Run some behind a balancer that knows nothing; give them and its address."""
+    with fleet(count, pools=POOLS, **changes) as running:
+        channels = [channel_to(each) for each in running.addresses]
+        try:
+            await at_rest([Operator(each) for each in channels], WARM)
+            async with random_proxy(running.addresses) as address:
+                yield running, address
+        finally:
+            for channel in channels:
+                await channel.close()
+
+
+@asynccontextmanager
+async def talkers(address: str, count: int) -> AsyncIterator[list[Talker]]:
+    """Let some talk, each over a connection of its own; at the end of the block they say goodbye and hear all of it."""
+    clients = [AsyncClient(address) for _ in range(count)]
+    made = [Talker(client, f"t{number}") for number, client in enumerate(clients)]
+    async with asyncio.TaskGroup() as group:
+        for client in clients:
+            await client.__aenter__()
+        tasks = [group.create_task(each.run()) for each in made]
+        try:
+            for each in made:
+                async with asyncio.timeout(END_SECONDS):
+                    await each.opened.wait()
+            yield made
+        finally:
+            for each in made:
+                each.stop()
+            _, late = await asyncio.wait(tasks, timeout=END_SECONDS)
+            for task in late:
+                task.cancel()
+            for client in clients:
+                await client.close()
+
+
+async def struck(
+    running: Fleet, callers: list[Talker], number: signal.Signals, times: int, undo: Callable[[str], Any]
+) -> list[float]:
+    """Strike the gateway of one caller after the other; return how long each of its callers was away, in seconds."""
+    took = list[float]()
+    for turn in range(times):
+        owner = callers[turn % len(callers)].owner
+        there = [each for each in callers if each.owner == owner]
+        before = [len(each.history.resumed) for each in there]
+        running.gateways[owner].send(number)
+        began = time.monotonic()
+        for each, had in zip(there, before, strict=True):
+            await each.resumed(had + 1, BACK_SECONDS)
+        took += [each.history.resumed[had][0] - began for each, had in zip(there, before, strict=True)]
+        await asyncio.to_thread(undo, owner)
+        await asyncio.sleep(1.0)
+    return took
+
+
+async def killed(times: int, callers: int = 6) -> tuple[list[float], list[History]]:
+    """SIGKILL, and a new process in its place."""
+    async with gateways(3) as (running, address):
+
+        def again(owner: str) -> None:
+            running.gateways[owner].wait()
+            running.restart(owner).says('"serving"')
+
+        async with talkers(address, callers) as made:
+            took = await struck(running, made, signal.SIGKILL, times, again)
+        return took, [each.history for each in made]
+
+
+async def frozen(times: int, callers: int = 3) -> tuple[list[float], list[History]]:
+    """SIGSTOP, and SIGCONT when its callers have gone on elsewhere."""
+    async with gateways(3) as (running, address):
+        async with talkers(address, callers) as made:
+            took = await struck(
+                running, made, signal.SIGSTOP, times, lambda owner: running.gateways[owner].send(signal.SIGCONT)
+            )
+        return took, [each.history for each in made]
