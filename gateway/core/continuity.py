@@ -124,6 +124,15 @@ class Continuity:
         """How much audio a fresh line would hear again."""
         return len(self._ring.rest())
 
+    def truncate(self, item_id: str, end_ms: int) -> None:
+        """Let an answer end where its listener heard no more."""
+        self._history.truncate(item_id, end_ms)
+
+    def output_ms(self, samples: int) -> int:
+        """How long so much of the model's audio is."""
+        fmt = TurnTaking.of(self._history.configuration).output_format
+        return fmt.milliseconds(samples * fmt.sample_bytes)
+
     def withhold(self) -> tuple[Mapping[str, Any], ...]:
         """Give up a commit that was not answered, and what is owed: its audio is to come again before."""
         self._commits.clear()

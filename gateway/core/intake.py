@@ -1,6 +1,11 @@
 """What has been taken of a resumable caller's input: each control once, each sample once, whatever is sent again."""
 
+from typing import Final
+
 from gateway.core.errors import CallerError, Reason
+
+# More samples than a session has.
+POSITION_MAX: Final = (1 << 53) - 1
 
 
 class Intake:
@@ -30,7 +35,12 @@ class Intake:
         return True
 
     def audio(self, audio: bytes, position: int) -> bytes:
-        """Return what is new of a piece that begins at `position`, in samples. What is missing before it stays so."""
+        """Return what is new of a piece that begins at `position`, in samples. What is missing before it stays so.
+
+        Raises `CallerError` INVALID_FRAME for a position that no session comes to.
+        """
+        if position > POSITION_MAX:
+            raise CallerError(Reason.INVALID_FRAME, f"audio_position is over {POSITION_MAX}")
         known = self.samples - position
         if known > 0:
             audio = audio[known * self._sample_bytes :]

@@ -11,6 +11,8 @@ MESSAGE_BYTES_PER_SECOND: Final = 4 << 20
 SPEECH_BURST_SECONDS: Final = 2.5
 MESSAGES_BURST_SECONDS: Final = 1.0
 MESSAGE_SECONDS: Final = 1.0 / MESSAGES_PER_SECOND
+# A caller keeps so many controls while it has no stream.
+CATCH_UP_MESSAGES: Final = 256
 
 
 class Pace:
@@ -28,8 +30,8 @@ class Pace:
         return self._audio.take(max(size_bytes / (bytes_per_second * SPEECH_TIMES_MAX), MESSAGE_SECONDS), now)
 
     def catch_up(self, seconds: float) -> None:
-        """Let so much speech come as fast as it can, once: what was said while there was no stream."""
-        self._audio.extra = seconds / SPEECH_TIMES_MAX
+        """Let so much speech, and some messages, come as fast as they can, once: what there was no stream for."""
+        self._audio.extra, self._messages.extra = seconds / SPEECH_TIMES_MAX, CATCH_UP_MESSAGES * MESSAGE_SECONDS
 
     def message(self, now: float, size_bytes: int = 0) -> bool:
         """Take any other message, refused ones too; False = there were too many, or they were too large."""

@@ -15,6 +15,8 @@ from gateway.core.events import SessionEvent
 # Names that no provider gives.
 FIRST: Final = "tl-first-"
 LOST: Final = "tl-lost-answer"
+# An item's length is in whole milliseconds.
+TOLERANCE_MS: Final = 2
 
 
 class Note(Struct, frozen=True):
@@ -87,16 +89,18 @@ class Retold(Struct, frozen=True):
     cut_item: str
 
 
-def retell(records: Iterable[Record], user_turns: str, names: str, heard: str) -> Retold | None:
+def retell(records: Iterable[Record], user_turns: str, names: str, heard: out.OutputPosition) -> Retold | None:
     """Fold a log; None = it does not say how the session was opened.
 
     `names` begins the names of items that are created from now on: no older owner has given such a one. `heard` is
-    the item of which the caller has heard something last.
+    the item of which the caller has heard something last, and how much.
     """
     opening: Opening | None = None
     opened: out.Opened | None = None
     continuity: Continuity | None = None
-    samples, usage, done = 0, out.Usage(), set[str]()
+    samples, usage = 0, out.Usage()
+    # Items that are complete, or whose end the caller knows, and how long their audio is.
+    done = dict[str, int]()
     later_at, bye = 0, False
     for record in records:
         if record.opening is not None and isinstance(record.event, out.Opened):
@@ -111,18 +115,33 @@ def retell(records: Iterable[Record], user_turns: str, names: str, heard: str) -
         if record.event is not None:
             continuity.heard(record.event)
         if isinstance(record.event, out.ItemDone):
-            done.add(record.event.item_id)
+            done.setdefault(record.event.item_id, record.event.audio_ms)
+        elif isinstance(record.event, out.Interrupted | out.ItemTruncated | out.ItemDeleted):
+            done[record.event.item_id] = 0
         elif isinstance(record.event, out.ResponseDone):
             usage += record.event.usage
     if opening is None or opened is None or continuity is None:
         return None
-    cut_item = heard if heard not in done else ""
-    if cut_item:  # it is not answered again, and what was said of it is not known
+    cut_item = _cut(continuity, done, heard)
+    if cut_item and cut_item not in done:  # it is not answered again, and what was said of it is not known
         continuity.heard(out.ResponseCreated(LOST, {}))
         continuity.interrupted(out.Interrupted(LOST, cut_item, out.InterruptionCause.UPSTREAM_LOST, 1, False), 1, 1)
     continuity.line_lost()
     at, caller, later = opened.opened_at_unix_ms, opened.caller, continuity.withhold()
     return Retold(opening, continuity, samples, usage, at, caller, later, later_at, bye, cut_item)
+
+
+def _cut(continuity: Continuity, done: Mapping[str, int], heard: out.OutputPosition) -> str:
+    """Return the item whose rest the caller never got; of one that is complete it has heard no more than that."""
+    if not heard.item_id or not heard.received:
+        return ""
+    if heard.item_id not in done:
+        return heard.item_id
+    heard_ms = continuity.output_ms(heard.received)
+    if heard_ms + TOLERANCE_MS >= done[heard.item_id]:
+        return ""
+    continuity.truncate(heard.item_id, heard_ms)
+    return heard.item_id
 
 
 def _send(continuity: Continuity, requests: Iterable[Mapping[str, Any]]) -> None:

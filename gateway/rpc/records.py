@@ -139,6 +139,9 @@ _READERS: Final[dict[str, Any]] = {
     "user_transcript": _transcript,
     "input_committed": _plain(out.InputCommitted, "item_id"),
     "item_done": _plain(out.ItemDone, "item_id", "type", "role", "text", "call_id", "name", "audio_ms"),
+    "interrupted": lambda told, _: out.Interrupted(
+        told.response_id, told.item_id, out.InterruptionCause.UPSTREAM_LOST, told.sent_samples, told.had_tool_calls
+    ),
     "item_deleted": _plain(out.ItemDeleted, "item_id"),
     "item_truncated": _plain(out.ItemTruncated, "item_id", "audio_end_ms"),
     "tool_call": _plain(out.ToolCall, "call_id", "name", "arguments_json", "response_id", "item_id"),

@@ -31,6 +31,9 @@ VALUE_MAX: Final = 512
 HISTORY_MAX: Final = 1024
 # As many owners as a caller remembers.
 EPOCHS_MAX: Final = 16
+# What a script of the store counts exactly, and more than any session comes to; and more events than one keeps.
+NUMBER_MAX: Final = (1 << 53) - 1
+REPLAY_MAX: Final = 1 << 16
 # The provider's limit for an end user's id.
 SAFETY_IDENTIFIER_MAX: Final = 64
 
@@ -93,6 +96,12 @@ def _resume(message: session.Resume) -> out.ResumeRequest:
         raise CallerError(Reason.NOT_IMPLEMENTED_YET, "resume: RESUME_MODE_PREPARE is not served yet")
     if len(message.epochs) > EPOCHS_MAX:
         raise CallerError(Reason.INVALID_FRAME, f"resume.epochs has over {EPOCHS_MAX} entries")
+    starts = [number for each in message.epochs for number in (each.epoch, each.first_seq)]
+    output = (message.output.received_samples, message.output.played_samples)
+    if max((message.last_seq, message.last_cseq, message.input_kept_from, *output, *starts)) > NUMBER_MAX:
+        raise CallerError(Reason.INVALID_FRAME, f"resume: a number is over {NUMBER_MAX}")
+    if any(each.first_seq > message.last_seq + REPLAY_MAX for each in message.epochs):
+        raise CallerError(Reason.INVALID_FRAME, "resume.epochs: an owner begins far behind last_seq")
     return out.ResumeRequest(
         token=message.token,
         last_seq=message.last_seq,

@@ -218,7 +218,7 @@ _FORMS: Final[dict[type[Any], Callable[[Any], _Fields]]] = {
     out.Resumed: _resumed,
     # What they say stands in the acknowledgement.
     out.Beat: lambda _: {},
-    out.ControlTaken: lambda told: {"ack": types.GatewayAck(cseq=told.cseq)},
+    out.ControlTaken: lambda _: {},
     out.TextDelta: _plain("text_delta", event.TextDelta),
     out.TranscriptDelta: _plain("transcript_delta", event.TranscriptDelta),
     out.UserTranscriptDelta: _plain("user_transcript", event.UserTranscript, delta="text"),

@@ -68,7 +68,7 @@ def assemble(
     intake = Intake(turns.input_format.sample_bytes, cseq, samples) if is_resumable else None
     sent = Sent(options.audio_max_bytes, turns.output_format.sample_bytes) if is_resumable else None
     outbox = Outbox(options, sent)
-    lanes = Lanes(SessionKey(session.principal.tenant, session.id), epoch, outbox, parts.lanes, seq)
+    lanes = Lanes(SessionKey(session.principal.tenant, session.id), epoch, outbox, parts.lanes, seq, cseq)
     relay = Relay(template, conversation, continuity, lanes, outbox, parts.observer, intake)
     callers = CallerKeeping(session, first, relay, lanes, outbox, parts, intake, claim)
     lines = LineKeeping(session, opening, relay, callers, lanes, line, leases, parts)

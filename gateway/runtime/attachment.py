@@ -17,7 +17,9 @@ class Attachment:
         self.over: asyncio.Future[GatewayError | None] = asyncio.get_running_loop().create_future()
         self.came_at = self.heard_at = self.written_at = self.told_at = now
         # How many bytes the caller has read of it, and how much of the input it was told to be taken.
-        self.read_bytes = self.told_samples = 0
+        self.read_bytes = self.told_samples = self.told_cseq = 0
+        # Whether somebody waits for the caller's next word.
+        self.is_reading = False
         # Newest token that was written here, and behind how many bytes: who has read so many has it.
         self.token: tuple[int, int] | None = None
         self.is_left = asyncio.Event()

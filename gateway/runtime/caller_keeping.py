@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # How often a session without a caller asks whether somebody else has it by now.
 OWNER_LOOK_SECONDS: Final = 1.0
+OWNER_ANSWER_SECONDS: Final = 0.25
 _log = structlog.get_logger(__name__)
 
 
@@ -141,6 +142,7 @@ class CallerKeeping:
 
     async def _carry(self, attachment: Attachment) -> None:
         """Read and write until it ends. Raises `CallerGoneError` then; what ends the session stops no writer."""
+        attachment.heard_at = self._now()
         read: Coroutine[Any, Any, None]
         works = [self.downlink.write(attachment), self._until_gone(attachment)]
         if self._intake is None:
@@ -214,8 +216,20 @@ class CallerKeeping:
                 async with asyncio.timeout(min(OWNER_LOOK_SECONDS, ends_at - self._now())):
                     await self._came.wait()
                     break
-            await self._lanes.keep()
+            await self.is_owner()
         return self._came.is_set()
+
+    async def is_owner(self) -> bool:
+        """Whether the session is this owner's still; as far as the store says so in time. Ends it where it is not."""
+        try:
+            async with asyncio.timeout(OWNER_ANSWER_SECONDS):
+                await self._lanes.keep()
+        except TimeoutError:
+            return True
+        except StoreError as error:
+            self._session.fail(error)
+            return False
+        return True
 
     def _take_next(self) -> None:
         """Let the stream that came carry the session: first what the caller missed."""
@@ -267,7 +281,7 @@ class CallerKeeping:
 
     def _token(self, number: int) -> str:
         session = self._session
-        return self._parts.tokens.issue(session.id, session.principal, self._lanes.epoch, number)
+        return self._parts.tokens.issue(session.id, session.principal, session.pool, self._lanes.epoch, number)
 
     @staticmethod
     def _now() -> float:

@@ -34,6 +34,8 @@ async def claim(token: ResumeToken, request: out.ResumeRequest, principal: Princ
     """Become the owner of a session. Raises `CallerError` RESUME_REFUSED, and `StoreError`."""
     if not token.is_alive(time.time_ns() // 1_000_000):
         raise CallerError(Reason.RESUME_REFUSED, NO_SESSION)
+    # First, so that nobody loses a session to a gateway that cannot have it.
+    pool = find_pool(parts.pools.values(), token.template, principal.tenant)
     key = SessionKey(principal.tenant, token.session_id)
     claimed = await parts.lanes.store.claim(key, token.epoch, request.last_seq, request.epochs)
     if claimed is None:
@@ -43,13 +45,13 @@ async def claim(token: ResumeToken, request: out.ResumeRequest, principal: Princ
     began = next((record.opening for record in records if record.opening is not None), None)
     if began is None:
         raise CallerError(Reason.RESUME_REFUSED, NO_SESSION)
-    pool = find_pool(parts.pools.values(), began.template, principal.tenant)
-    heard = request.output.item_id if request.output.received else ""
-    retold = retell(records, pool.template.user_turns, f"item_tl_{claimed.epoch:x}_", heard)
+    retold = retell(records, pool.template.user_turns, f"item_tl_{claimed.epoch:x}_", request.output)
     if retold is None or retold.caller != principal.caller:
         raise CallerError(Reason.RESUME_REFUSED, NO_SESSION)
     have = {entry.seq for entry in claimed.entries}
-    lost_to = max((seq for seq in range(request.last_seq + 1, claimed.seq + 1) if seq not in have), default=0)
+    lost_to = claimed.seq  # everything up to the last hole, which is looked for from the end
+    while lost_to in have:
+        lost_to -= 1
     missed = tuple(form.again(e) for e in claimed.entries if e.seq > max(request.last_seq, lost_to))
     opening = Opening(began.request(), pool, dict(began.session))
     return Claim(token.session_id, claimed.epoch, claimed.seq, claimed.cseq, opening, retold, missed, request)

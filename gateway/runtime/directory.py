@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from itertools import islice
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -45,6 +46,8 @@ class Directory:
         # Whose the streams are that have said nothing yet.
         self._silent: Counter[tuple[str, str]] = Counter()
         self._owners = TaskScope("session")
+        # Sessions that somebody comes back to at this moment.
+        self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._draining = False
         self._ends_at = math.inf
         # Done when even they have to go.
@@ -56,7 +59,8 @@ class Directory:
 
     def find(self, session_id: str) -> LiveSession | None:
         """The live session of that name."""
-        return next((session for session in self._sessions.values() if session.id == session_id), None)
+        known = (session for session in self._sessions.values() if session.id == session_id)
+        return max(known, key=lambda session: session.epoch, default=None)
 
     def states(self) -> dict[SessionState, int]:
         """How many sessions stand in each state."""
@@ -133,13 +137,15 @@ class Directory:
         token = self._parts.tokens.read(request.token)
         if token is None or not token.is_of(principal):
             raise CallerError(Reason.RESUME_REFUSED, NO_SESSION)
-        here = self.find(token.session_id)
-        if here is not None and here.epoch >= token.epoch:
-            here.resume(attachment, request, token)
-            return here
-        if (refusal := self.refusal()) is not None:
-            raise refusal
-        return self._open(attachment, await claim(token, request, principal, self._parts))
+        lock = self._claiming.setdefault(token.session_id, asyncio.Lock())
+        async with lock:  # of two that come at once the second one finds what the first has claimed
+            here = self.find(token.session_id)
+            if here is not None and here.epoch >= token.epoch and await here.is_owner():
+                here.resume(attachment, request, token)
+                return here
+            if (refusal := self.refusal()) is not None:
+                raise refusal
+            return self._open(attachment, await claim(token, request, principal, self._parts))
 
     def refusal(self) -> CapacityError | None:
         """Why nothing new is taken now; None = it is."""

@@ -31,8 +31,6 @@ class Downlink:
         self._issue = issue
         self._options = options
         self._writing_since: float | None = None
-        # The highest number of a control that the caller was told to be taken.
-        self._told_cseq = 0
         # The newest token, when it was made, and the newest one that the caller has got.
         self.token_number = self.token_confirmed = 0
         self._token_at = self._now()
@@ -69,12 +67,11 @@ class Downlink:
         await attachment.room(options.window_bytes)
         event, ack = outgoing.event, None
         attachment.written_at = now = self._now()
-        if isinstance(event, out.ControlTaken):
-            self._told_cseq = max(self._told_cseq, event.cseq)
+        taken = self._lanes.taken_cseq
         is_due = attachment.told_samples != intake.samples and now - attachment.told_at >= options.ack_seconds
-        if is_due or isinstance(event, out.ControlTaken | out.Beat):
-            ack = out.GatewayAck(self._told_cseq, intake.samples)
-            attachment.told_samples, attachment.told_at = intake.samples, now
+        if is_due or taken != attachment.told_cseq or isinstance(event, out.Beat):
+            ack = out.GatewayAck(taken, intake.samples)
+            attachment.told_samples, attachment.told_cseq, attachment.told_at = intake.samples, taken, now
         await attachment.stream.write(outgoing, ack)
         if isinstance(event, out.Token | out.Resumed):
             attachment.token = event.number, attachment.stream.written_bytes
@@ -84,7 +81,7 @@ class Downlink:
         attachment.acknowledged(ack)
         self._outbox.acknowledge(ack)
         if attachment.token is not None and attachment.read_bytes >= attachment.token[1]:
-            self.token_confirmed, attachment.token = attachment.token[0], None
+            self.token_confirmed, attachment.token = max(self.token_confirmed, attachment.token[0]), None
 
     async def beat(self, attachment: Attachment) -> None:
         """Say something once in a heartbeat. Raises `CallerGoneError` when the caller has missed too many."""
@@ -94,13 +91,15 @@ class Downlink:
             before = self._now()
             await asyncio.sleep(look_seconds)
             now = self._now()
+            if not attachment.is_reading:  # it may have said much that nobody has read yet
+                attachment.heard_at = now
             if (lag := now - before - look_seconds) > LAG_SECONDS:  # we may have slept through what it said
                 attachment.heard_at += lag
             if now - attachment.heard_at > self._options.resume.beats_max * beat_seconds:
                 raise CallerGoneError
             if now - self._token_at >= self._options.resume.token_seconds:
                 self._lanes.live(out.Token(self.issue_token(), self.token_number))
-            elif now - attachment.written_at > beat_seconds - look_seconds:
+            elif now - attachment.written_at > beat_seconds - look_seconds and not len(self._outbox):
                 self._lanes.live(out.Beat())
 
     @staticmethod

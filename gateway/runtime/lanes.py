@@ -47,8 +47,10 @@ class _Held:
 class Lanes:
     """Numbers, stores and sends one session's events. `run` must be running for the control lane to move."""
 
-    def __init__(self, key: SessionKey, epoch: int, outbox: Outbox, parts: LaneParts, seq: int = 0) -> None:
-        """Begin behind number `seq`."""
+    def __init__(
+        self, key: SessionKey, epoch: int, outbox: Outbox, parts: LaneParts, seq: int = 0, cseq: int = 0
+    ) -> None:
+        """Begin behind number `seq`, and behind the caller's `cseq`."""
         self._key = key
         self.epoch = epoch
         self._outbox = outbox
@@ -58,6 +60,9 @@ class Lanes:
         self._turns = parts.turns
         # The last number that was given.
         self.seq = seq
+        # The highest number of a control that is in the log, or never will be: the caller may forget it.
+        self.taken_cseq = cseq
+        self._given_cseq = cseq
         # What an older owner wrote from here on does not count.
         self._own_from = seq + 1
         self._held: deque[_Held] = deque()
@@ -96,8 +101,11 @@ class Lanes:
         self.seq += 1
         outgoing = Outgoing(event, seq=self.seq, epoch=self.epoch, durable=False)
         payload = self._form.encode(outgoing, note, opening)
-        if self._stores:
-            cseq = event.cseq if isinstance(event, ControlTaken) else 0
+        cseq = event.cseq if isinstance(event, ControlTaken) else 0
+        self._given_cseq = max(self._given_cseq, cseq)
+        if not self._stores:
+            self.taken_cseq = self._given_cseq
+        else:
             self._backlog.append(LogEntry(self.seq, payload, cseq))
         if isinstance(event, Opened | Interrupted):  # no time to lose, and nothing may be overtaken
             self._release(self._now(), self.seq, durable=False)
@@ -228,6 +236,7 @@ class Lanes:
         gap_after, self._gap_after = self._gap_after, None
         first, self._new_from = self._backlog[0].seq, max(self._new_from, to_seq + 1)
         while self._backlog and self._backlog[0].seq <= to_seq:
+            self.taken_cseq = max(self.taken_cseq, self._backlog[0].cseq)
             self._kept.add(self._backlog.pop(0))
         self._release(self._now(), to_seq, durable=True)
         if self._backlog:
@@ -271,6 +280,7 @@ class Lanes:
     def _give_up(self) -> None:
         """Go on without a store: nothing is held any more."""
         self._stores = False
+        self.taken_cseq = self._given_cseq
         self._backlog.clear()
         self._release(self._now(), self.seq, durable=False)
 

@@ -95,20 +95,10 @@ class LineKeeping:
         """Carry line after line until cancelled. Raises the `UpstreamError` that no other line can mend."""
         try:
             if self._present is None:
-                await self._restore(
-                    self._now(), UpstreamError(Reason.UPSTREAM_UNREACHABLE, "there is no line"), "claimed"
-                )
+                none = UpstreamError(Reason.UPSTREAM_UNREACHABLE, "there is no line")
+                await self._restore(self._now(), none, "claimed")
             while (held := self._present) is not None:
-                try:
-                    await self._carry(held)
-                    if self._session.is_ending:
-                        return
-                    await (self._rest(held) if self._callers.is_away else self._move(held))
-                except UpstreamError as lost:
-                    if self._session.is_ending:
-                        raise
-                    left = self._present or held
-                    await (self._rest(left) if self._callers.is_away else self._replace(left, lost))
+                await self._leave(held, await self._carried(held))
         except CallerGoneError:  # what a wish for a line says whose session has ended meanwhile
             if not self._session.is_ending:
                 raise
@@ -117,6 +107,30 @@ class LineKeeping:
             for each in ended:
                 if each is not None:
                     await each.leases.aclose()
+
+    async def _leave(self, held: _Held, lost: UpstreamError | None) -> None:
+        """Go on without a line that is lost, or is to be left. Raises `UpstreamError`."""
+        if self._session.is_ending:
+            self._present = None
+            await held.leases.aclose()
+            raise lost or CallerGoneError
+        if self._callers.is_away:
+            await self._rest(held)
+        elif lost is not None:
+            await self._replace(held, lost)
+        else:
+            try:
+                await self._move(held)
+            except UpstreamError as fresh:
+                await self._replace(self._present or held, fresh)
+
+    async def _carried(self, held: _Held) -> UpstreamError | None:
+        """Carry a line's events until it is to be left; return how it was lost, if it was."""
+        try:
+            await self._carry(held)
+        except UpstreamError as lost:
+            return lost
+        return None
 
     async def _carry(self, held: _Held) -> None:
         """Carry a line's events until it is to be left. Raises `UpstreamError` when it is lost."""
@@ -278,13 +292,8 @@ class LineKeeping:
             return self._opening.pool
 
     def _words(self, began: float, unrestored: tuple[str, ...]) -> dict[str, object]:
-        seconds = round(self._now() - began, 3)
-        return {
-            "session_id": self._session.id,
-            "pool": self._opening.pool.name,
-            "duration_seconds": seconds,
-            "count": len(unrestored),
-        }
+        who = {"session_id": self._session.id, "pool": self._opening.pool.name}
+        return {**who, "duration_seconds": round(self._now() - began, 3), "count": len(unrestored)}
 
     def _tell(self, state: SessionState, cause: str, unrestored: tuple[str, ...] = ()) -> None:
         changed = out.StateChanged(state, self._lanes.durability, cause, unrestored_items=unrestored)

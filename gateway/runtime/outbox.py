@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from gateway.core.errors import CallerError, Reason
-from gateway.core.events import CallerAck, Outgoing, OutputAudio, OutputPosition, Raw
+from gateway.core.events import Beat, CallerAck, Outgoing, OutputAudio, OutputPosition, Raw, Token
 from gateway.runtime.sent import Sent
 
 # What an event weighs beside the bytes that it carries.
@@ -106,6 +106,9 @@ class Outbox:
         self._under_way = self.is_parked = False
         if self._sent is None:
             return
+        for kept in [each for each in self._items if isinstance(each[0].event, Beat | Token)]:  # of the stream before
+            self._count(kept[0], -kept[1])
+            self._items.remove(kept)
         again = self._sent.take_again(last_seq, output)
         for outgoing, weight in again:
             self._count(outgoing, weight)

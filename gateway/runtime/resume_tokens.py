@@ -21,6 +21,8 @@ class ResumeToken(msgspec.Struct, frozen=True, array_like=True):
     session_id: str
     tenant: str
     caller: str
+    # Whose pool has its lines.
+    template: str
     epoch: int
     number: int
     issued_at_unix_ms: int
@@ -41,10 +43,10 @@ class ResumeTokens:
         """Seal with `sealer`."""
         self._sealer = sealer
 
-    def issue(self, session_id: str, principal: Principal, epoch: int, number: int) -> str:
+    def issue(self, session_id: str, principal: Principal, template: str, epoch: int, number: int) -> str:
         """Return a token that lives from now on."""
         issued_at = time.time_ns() // 1_000_000
-        token = ResumeToken(session_id, principal.tenant, principal.caller, epoch, number, issued_at)
+        token = ResumeToken(session_id, principal.tenant, principal.caller, template, epoch, number, issued_at)
         return self._sealer.seal(PURPOSE, msgspec.msgpack.encode(token))
 
     def read(self, text: str) -> ResumeToken | None:

@@ -2,10 +2,12 @@
 
 from collections import deque
 from itertools import count
+from operator import itemgetter
 from typing import Final
 
 from gateway.core.events import CallerAck, Outgoing, OutputAudio, OutputPosition
 
+_Kept = tuple[int, Outgoing, int]
 # Of so many items it is known which came first; their audio has long been played by then.
 ITEMS_MAX: Final = 256
 
@@ -17,17 +19,19 @@ class Sent:
         """Begin empty."""
         self._audio_max_bytes = audio_max_bytes
         self._sample_bytes = sample_bytes
-        self._kept: deque[tuple[Outgoing, int]] = deque()
+        # Each with its place among all: what was played comes later than what was applied.
+        self._numbered: deque[_Kept] = deque()
+        self._audio: deque[_Kept] = deque()
         self._audio_bytes = self.other_bytes = 0
         # In which order items were first heard of.
         self._order: dict[str, int] = {}
-        self._numbers = count(1)
+        self._places = count(1)
         # The highest number that went out, and the highest that has arrived.
         self.seq = self.acknowledged = 0
 
     def __len__(self) -> int:
         """Return how many events are kept."""
-        return len(self._kept)
+        return len(self._numbered) + len(self._audio)
 
     @property
     def has_arrived(self) -> bool:
@@ -36,58 +40,47 @@ class Sent:
 
     def add(self, outgoing: Outgoing, weight: int) -> None:
         """Keep an event that goes out, if it is of a kind that is sent again."""
-        event = outgoing.event
+        event, place = outgoing.event, next(self._places)
         if type(event) is OutputAudio:
             if event.item_id not in self._order:
-                self._order[event.item_id] = next(self._numbers)
+                self._order[event.item_id] = place
                 if len(self._order) > ITEMS_MAX:
                     del self._order[next(iter(self._order))]
+            self._audio.append((place, outgoing, weight))
             self._audio_bytes += weight
+            while self._audio_bytes > self._audio_max_bytes and len(self._audio) > 1:
+                # A caller that is so far behind hears the end of it; the cut is told by the positions.
+                self._audio_bytes -= self._audio.popleft()[2]
         elif outgoing.seq:
             self.seq = max(self.seq, outgoing.seq)
+            self._numbered.append((place, outgoing, weight))
             self.other_bytes += weight
-        else:
-            return
-        self._kept.append((outgoing, weight))
-        if self._audio_bytes > self._audio_max_bytes:
-            self._forget_oldest_audio()
 
     def acknowledge(self, ack: CallerAck) -> None:
         """Let go of what the caller has applied and played."""
-        self.acknowledged = max(self.acknowledged, ack.seq)
-        played = ack.output
-        while self._kept and not self._is_wanted(self._kept[0][0], self.acknowledged, played.item_id, played.played):
-            self._drop(*self._kept.popleft())
+        self.acknowledged = max(self.acknowledged, min(ack.seq, self.seq))
+        while self._numbered and self._numbered[0][1].seq <= self.acknowledged:
+            self.other_bytes -= self._numbered.popleft()[2]
+        while self._audio and not self._is_wanted(self._audio[0][1], ack.output.item_id, ack.output.played):
+            self._audio_bytes -= self._audio.popleft()[2]
 
     def flush_audio(self) -> None:
         """Let go of all audio: it is not to be played any more."""
-        for outgoing, weight in self._kept:
-            if type(outgoing.event) is OutputAudio:
-                self._drop(outgoing, weight)
-        self._kept = deque(each for each in self._kept if type(each[0].event) is not OutputAudio)
+        self._audio.clear()
+        self._audio_bytes = 0
 
     def take_again(self, last_seq: int, output: OutputPosition) -> list[tuple[Outgoing, int]]:
         """Give up what a caller does not have that has applied `last_seq`, and received audio up to `output`."""
-        kept, self._kept = self._kept, deque()
-        self._audio_bytes = self.other_bytes = 0
-        return [each for each in kept if self._is_wanted(each[0], last_seq, output.item_id, output.received)]
+        numbered = [kept for kept in self._numbered if kept[1].seq > last_seq]
+        audio = [kept for kept in self._audio if self._is_wanted(kept[1], output.item_id, output.received)]
+        self._numbered.clear()
+        self.flush_audio()
+        self.other_bytes = 0
+        return [(outgoing, weight) for _, outgoing, weight in sorted((*numbered, *audio), key=itemgetter(0))]
 
-    def _is_wanted(self, outgoing: Outgoing, seq: int, item_id: str, samples: int) -> bool:
+    def _is_wanted(self, outgoing: Outgoing, item_id: str, samples: int) -> bool:
         event = outgoing.event
-        if type(event) is not OutputAudio:
-            return outgoing.seq > seq
+        assert isinstance(event, OutputAudio), "only audio is asked for"  # noqa: S101
         if event.item_id == item_id:
             return event.position + len(event.data) // self._sample_bytes > samples
         return self._order.get(event.item_id, 0) > self._order.get(item_id, 0)
-
-    def _drop(self, outgoing: Outgoing, weight: int) -> None:
-        if type(outgoing.event) is OutputAudio:
-            self._audio_bytes -= weight
-        else:
-            self.other_bytes -= weight
-
-    def _forget_oldest_audio(self) -> None:
-        """A caller that is so far behind hears the end of it; the cut is told by the positions."""
-        at = next(at for at, each in enumerate(self._kept) if type(each[0].event) is OutputAudio)
-        self._audio_bytes -= self._kept[at][1]
-        del self._kept[at]

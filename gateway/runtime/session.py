@@ -109,6 +109,10 @@ class LiveSession:
         """Whether what the caller sends reaches the provider now."""
         return self._relay is not None and self._relay.has_line
 
+    async def is_owner(self) -> bool:
+        """Whether no other gateway has the session by now."""
+        return self.callers is not None and not self._is_over and await self.callers.is_owner()
+
     def resume(self, attachment: Attachment, request: out.ResumeRequest, token: ResumeToken) -> None:
         """Let another stream of its caller carry it. Raises `CallerError` RESUME_REFUSED."""
         if self.callers is None or self._is_over:

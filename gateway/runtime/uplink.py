@@ -26,8 +26,8 @@ class Uplink:
         self._lanes = lanes
         self._intake = intake
         self._listens = asyncio.Event()
-        # Whether a message is being taken now, and whoever is doing that for a stream that is lost already.
-        self._is_taking = False
+        # Who takes a message now, and who does that for a stream that is lost already.
+        self._taker: asyncio.Task[None] | None = None
         self._leftover: asyncio.Task[None] | None = None
         # How the caller ended its input; None = by a half-close. And whether it wants no end of it.
         self.bye: asyncio.Future[out.Bye | None] = asyncio.get_running_loop().create_future()
@@ -75,20 +75,24 @@ class Uplink:
             self._leftover = None
         stream, now = attachment.stream, asyncio.get_running_loop().time
         await self._ask_later(intake)
-        while not attachment.is_superseded.is_set() and (message := await stream.read()) is not None:
-            attachment.heard_at = now()
+        while not attachment.is_superseded.is_set():
+            attachment.is_reading = True
+            message = await stream.read()
+            attachment.is_reading, attachment.heard_at = False, now()
+            if message is None:
+                break
             if stream.ack is not None:
                 acknowledge(attachment, stream.ack)
-            self._is_taking = True
+            self._taker = asyncio.current_task()
             try:
                 await self._take(message, attachment, intake)
             finally:
-                self._is_taking = False
+                self._taker = None
         raise CallerGoneError
 
     def leave(self, reader: "asyncio.Task[None]") -> bool:
         """Whether a reader is to be left to itself, at the end of its stream: what it takes, it takes as a whole."""
-        if not self._is_taking or reader.done():
+        if self._taker is not reader or reader.done():
             return False
         self._leftover = reader
         return True

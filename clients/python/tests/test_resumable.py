@@ -92,10 +92,29 @@ def test_what_is_acknowledged_is_not_sent_again() -> None:
     taken(core, ConverseResponse(ack=GatewayAck(cseq=2, input_samples=10)))
     core.detach()
     resume = core.resume_request().resume
-    assert (resume.last_cseq, resume.last_seq, resume.input_kept_from) == (3, 1, 10)
+    assert (resume.last_cseq, resume.last_seq) == (3, 1)
+    assert resume.input_kept_from == 0, "a gateway that dies forgets what it has of the audio"
     core.receive_resumed(ConverseResponse(resumed=Resumed(next_cseq=1, input_position_wanted=0)))
     core.attach(0.0)
-    assert [each.cseq for each in sent(core) if each.WhichOneof("message")] == [3]
+    again = [each for each in sent(core) if each.WhichOneof("message")]
+    assert [(each.cseq, len(each.audio)) for each in again] == [(3, 0), (0, 20)]
+
+
+def test_a_control_that_is_taken_and_not_stored_is_not_forgotten() -> None:
+    core = attached()
+    for words in "ab":
+        core.control_request(text(words))
+    sent(core)
+    core.detach()
+    core.resume_request()
+    core.receive_resumed(ConverseResponse(resumed=Resumed(next_cseq=3)))
+    core.attach(0.0)
+    assert [each.cseq for each in sent(core) if each.WhichOneof("message")] == []
+    core.detach()
+    core.resume_request()
+    core.receive_resumed(ConverseResponse(resumed=Resumed(next_cseq=1)))
+    core.attach(0.0)
+    assert [each.cseq for each in sent(core) if each.WhichOneof("message")] == [1, 2]
 
 
 def test_what_waits_for_the_stream_leaves_no_room_and_without_a_stream_there_is_room() -> None:

@@ -165,7 +165,7 @@ class ResumableCore(SessionCore):
         kind = response.WhichOneof("message")
         self._acks.note_read(size_bytes, now, has_content=kind is not None, numbered=response.seq > 0)
         if response.HasField("ack") and not self._numbers.is_outdated(response):
-            self._unacked.acknowledge(response.ack.cseq, response.ack.input_samples)
+            self._unacked.acknowledge(response.ack.cseq)
         if not self._numbers.applies(response):
             return None
         self.last_seq = self._numbers.last_seq

@@ -82,8 +82,8 @@ class Unacked:
         self.unsent_bytes -= entry.size_bytes
         return entry
 
-    def acknowledge(self, cseq: int, input_samples: int) -> None:
-        """Forget what the gateway has, up to these numbers."""
+    def acknowledge(self, cseq: int, input_samples: int = 0) -> None:
+        """Forget controls, and audio, up to here. What a gateway has of audio is not safe there: it may die."""
         while self._controls and self._controls[0].request.cseq <= cseq:
             self._controls_bytes -= self._controls.popleft().size_bytes
         while self._audio and self._audio[0].samples_end <= input_samples:
@@ -104,12 +104,12 @@ class Unacked:
 
     def rewind(self, next_cseq: int, input_position: int) -> None:
         """Send again, in the old order, what the gateway has not: from this control and this sample on."""
-        self.acknowledge(max(next_cseq, 1) - 1, input_position)
-        if self._audio and self._begin(self._audio[0]) < input_position:
-            self._audio[0] = self._cut(self._audio[0], input_position)
         self.pause()
         self._sending = True
-        for entry in sorted((*self._controls, *self._audio), key=lambda each: each.order):
+        controls = (each for each in self._controls if each.request.cseq >= next_cseq)
+        audio = (each for each in self._audio if each.samples_end > input_position)
+        cut = (self._cut(each, input_position) if self._begin(each) < input_position else each for each in audio)
+        for entry in sorted((*controls, *cut), key=lambda each: each.order):
             self._push(entry)
 
     def _begin(self, entry: Entry) -> int:

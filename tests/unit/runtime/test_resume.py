@@ -316,7 +316,7 @@ async def test_numbers_that_were_never_given_are_refused(phone: Phone) -> None:
 async def test_a_plain_session_cannot_be_resumed(stage: Stage) -> None:
     await stage.warm()
     await stage.opened()
-    token = stage.parts.tokens.issue(stage.session.id, stage.session.principal, 1, 1)
+    token = stage.parts.tokens.issue(stage.session.id, stage.session.principal, "default", 1, 1)
     other = Caller()
     other.say(out.ResumeRequest(token))
     assert refusal(await stage.serve(other)) is Reason.RESUME_REFUSED
