@@ -1,5 +1,6 @@
 """One `Converse` call as the runtime's `CallerStream`: read a message, write a message."""
 
+import asyncio
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -12,6 +13,9 @@ from gateway.rpc.requests import caller_ack, caller_message
 from gateway.rpc.responses import response
 from gateway.runtime.ports import CallerGoneError
 
+# So long before a call's deadline nothing is written any more: gRPC refuses a write that the deadline overtakes, and
+# never lets go of the future that it has made for it.
+LAST_WRITE_SECONDS: Final = 0.02
 Context: TypeAlias = "grpc.aio.ServicerContext[session.ConverseRequest, session.ConverseResponse]"
 _END: Final[Any] = grpc.aio.EOF
 
@@ -25,6 +29,8 @@ class GrpcStream:
         self._context = context
         self._message_max_bytes = message_max_bytes
         self._is_gone = False
+        self._now = asyncio.get_running_loop().time
+        self._ends_at = self._now() + self.remaining_seconds() - LAST_WRITE_SECONDS
         self.size_bytes = self.audio_position = self.written_bytes = 0
         self.ack: CallerAck | None = None
 
@@ -59,7 +65,7 @@ class GrpcStream:
 
     async def write(self, outgoing: Outgoing, ack: GatewayAck | None = None) -> None:
         """Send one event; returns when the transport has room again. Raises `CallerGoneError`."""
-        if self._is_gone:
+        if self._is_gone or self._now() >= self._ends_at:
             raise CallerGoneError
         message = response(outgoing)
         if ack is not None:

@@ -145,7 +145,9 @@ class Directory:
                 return here
             if (refusal := self.refusal()) is not None:
                 raise refusal
-            return self._open(attachment, await claim(token, request, principal, self._parts))
+            session = self._open(attachment, await claim(token, request, principal, self._parts))
+            await asyncio.sleep(0)  # its task puts it together in its first step: then it can be resumed
+            return session
 
     def refusal(self) -> CapacityError | None:
         """Why nothing new is taken now; None = it is."""

@@ -71,7 +71,7 @@ class LiveSession:
         self.leaves_by: float | None = None
         self._key = SessionKey(self.principal.tenant, self.id)
         self._first = attachment
-        self.epoch = FIRST_EPOCH
+        self.epoch = claim.epoch if claim else FIRST_EPOCH
         self._parts = parts
         self._waiting = Waiting(attachment.stream, parts.options.farewell_seconds)
         self._relay: Relay | None = None
