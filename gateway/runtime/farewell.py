@@ -27,7 +27,7 @@ def last_event(ending: Ending, usage: Usage, duration_seconds: float) -> Closed:
 async def take_leave(
     closed: Closed, lanes: Lanes, outbox: Outbox, left: asyncio.Event, options: SessionOptions, session_id: str
 ) -> bool:
-    """Let the last of a session be stored and go out; return whether it has. `left` = the caller is gone."""
+    """Let the last of a session be stored and go out; return whether it has. `left` = the caller is gone for good."""
     if closed.reason in (ClosedReason.BYE_NOW, ClosedReason.SLOW_CALLER):
         outbox.flush_audio()
     try:
@@ -57,7 +57,7 @@ async def _last_words(lanes: Lanes, outbox: Outbox, options: SessionOptions, ses
     step_seconds = options.send_max_seconds if patient else options.farewell_seconds
     ends_at = now() + (options.delivery_max_seconds if patient else options.farewell_seconds)
     before = -1
-    while outbox.sent_events != before and now() < ends_at:
+    while (outbox.sent_events != before or outbox.is_parked) and now() < ends_at:  # who is away may come for the rest
         before = outbox.sent_events
         try:
             async with asyncio.timeout_at(min(ends_at, now() + step_seconds)):

@@ -231,3 +231,16 @@ async def test_a_caller_that_is_back_without_a_line_is_told_in_time(phone: Phone
     assert now() - began <= 25.0
     stage.exchange.may_answer.set()
     stage.slots.may_grant.set()
+
+
+async def test_who_lost_its_stream_behind_goodbye_has_all_of_the_window_to_come_for_the_rest(phone: Phone) -> None:
+    phone.caller.may_write.clear()
+    phone.bye()
+    await turns(10)
+    await phone.drop()
+    await asyncio.sleep(100.0)
+    await phone.come_back()
+    await phone.caller.until(out.Closed)
+    phone.caller.acknowledge()
+    assert phone.call is not None
+    assert await phone.call is None
