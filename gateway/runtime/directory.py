@@ -50,8 +50,9 @@ class Directory:
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._draining = False
         self._ends_at = math.inf
-        # Done when even they have to go.
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Each is done when even that one has to go: of a future that all share, each would search all the callbacks.
+        self._silent_ends: set[asyncio.Future[None]] = set()
+        self._is_over = False
 
     def sessions(self) -> list[LiveSession]:
         """Every live session, oldest first."""
@@ -85,7 +86,7 @@ class Directory:
         try:
             session = await self._begin(attachment)
         except CallerGoneError:
-            error = _going_away() if self._over.done() else None
+            error = _going_away() if self._is_over else None
         except GatewayError as refusal:
             error = refusal
         except Exception as fault:  # noqa: BLE001 the bulkhead: anything else is a fault of ours
@@ -117,9 +118,12 @@ class Directory:
         self._check_silent(stream.principal)
         name = stream.principal.tenant, stream.principal.caller
         self._silent[name] += 1
+        ends: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._silent_ends.add(ends)
         try:
-            return await first_message(stream, self._over, self._parts.options.first_message_seconds)
+            return await first_message(stream, ends, self._parts.options.first_message_seconds)
         finally:
+            self._silent_ends.discard(ends)
             self._silent -= Counter({name: 1})  # what comes to nothing leaves no entry
 
     def _open(self, attachment: Attachment, begins: out.OpenRequest | Claim) -> LiveSession:
@@ -163,7 +167,7 @@ class Directory:
 
         One caller cannot use them all up.
         """
-        if self._over.done():
+        if self._is_over:
             raise _going_away()
         silent, own = self._silent.total(), self._silent[principal.tenant, principal.caller]
         if silent >= SILENT_TIMES * self._sessions_max or own >= self._sessions_max:
@@ -203,8 +207,10 @@ class Directory:
                     return
             for session in self._sessions.values():
                 session.end(Ending(ClosedReason.DRAINING, _going_away(), moves=_can_move(session)))
-            if not self._over.done():
-                self._over.set_result(None)
+            self._is_over = True
+            for ends in self._silent_ends:
+                if not ends.done():
+                    ends.set_result(None)
             await self._owners.wait(STOP_SECONDS)
         finally:  # also when the drain itself is cut by a second signal
             await self._owners.cancel(STOP_SECONDS)
