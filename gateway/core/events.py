@@ -149,7 +149,6 @@ class ResumeRequest(Struct, frozen=True):
     epochs: tuple[EpochStart, ...] = ()
     input_kept_from: int = 0
     output: OutputPosition = OutputPosition()
-    last_cseq: int = 0
 
 
 class Bye(Struct, frozen=True):

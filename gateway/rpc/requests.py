@@ -98,7 +98,7 @@ def _resume(message: session.Resume) -> out.ResumeRequest:
         raise CallerError(Reason.INVALID_FRAME, f"resume.epochs has over {EPOCHS_MAX} entries")
     starts = [number for each in message.epochs for number in (each.epoch, each.first_seq)]
     output = (message.output.received_samples, message.output.played_samples)
-    if max((message.last_seq, message.last_cseq, message.input_kept_from, *output, *starts)) > NUMBER_MAX:
+    if max((message.last_seq, message.input_kept_from, *output, *starts)) > NUMBER_MAX:
         raise CallerError(Reason.INVALID_FRAME, f"resume: a number is over {NUMBER_MAX}")
     if any(each.first_seq > message.last_seq + REPLAY_MAX for each in message.epochs):
         raise CallerError(Reason.INVALID_FRAME, "resume.epochs: an owner begins far behind last_seq")
@@ -108,7 +108,6 @@ def _resume(message: session.Resume) -> out.ResumeRequest:
         epochs=tuple(out.EpochStart(each.epoch, each.first_seq) for each in message.epochs),
         input_kept_from=message.input_kept_from,
         output=output_position(message.output),
-        last_cseq=message.last_cseq,
     )
 
 

@@ -236,13 +236,12 @@ class CallerKeeping:
         assert self._next is not None, "somebody came"  # noqa: S101
         attachment, request = self._next
         self._present, self._next = attachment, None
-        session, now = self._session, self._now()
-        away_seconds = now - self._away_since if self._away_since is not None else 0.0
+        session = self._session
+        away_seconds = self._now() - self._away_since if self._away_since is not None else 0.0
         self._away_since = None
         self._came.clear()
         self._went.clear()
         self._back.set()
-        attachment.heard_at = now
         self._outbox.rewind(request.last_seq, request.output)
         self._welcome(request, attachment, away_seconds)
         if session.state in (SessionState.ACTIVE, SessionState.RECOVERING, SessionState.DETACHED):

@@ -77,7 +77,7 @@ class Phone:
 
     def resume(self, **request: Any) -> Call:
         """Come back on a new stream with what was last known."""
-        asked = {"token": self.token, "last_seq": self.last_seq, "last_cseq": self.cseq, **request}
+        asked = {"token": self.token, "last_seq": self.last_seq, **request}
         self.past.append(self.caller)
         self.caller = Caller(ACME)
         self.caller.beat_seconds = BEAT_SECONDS

@@ -7,6 +7,7 @@ import pytest
 from gateway.core import events as out
 from gateway.core.errors import CallerError, GatewayError, Reason
 from gateway.core.session import SessionState
+from gateway.runtime.session_options import ResumeOptions
 from tests.support.virtual_time import now, turns
 from tests.unit.runtime.fakes import EVENT_BYTES, EVIL, Caller
 from tests.unit.runtime.resuming import Phone
@@ -377,7 +378,7 @@ async def test_a_control_in_the_middle_of_being_carried_out_is_carried_out_once(
 
 
 async def test_no_more_is_under_way_than_the_caller_has_room_for(stage: Stage) -> None:
-    stage.limit(resume=stage.options.resume.__class__(window_bytes=10 * EVENT_BYTES))
+    stage.limit(resume=ResumeOptions(window_bytes=10 * EVENT_BYTES))
     await stage.warm()
     phone = Phone(stage)
     await phone.open()

@@ -7,6 +7,7 @@ import pytest
 from gateway.core import events as out
 from gateway.core.errors import Reason, StoreError
 from gateway.core.session import SessionState
+from gateway.runtime.session_options import ResumeOptions
 from tests.support.virtual_time import now, turns
 from tests.unit.runtime.fakes import EVENT_BYTES
 from tests.unit.runtime.resuming import Phone
@@ -191,7 +192,7 @@ async def test_a_token_that_was_on_its_way_does_not_come_behind_a_newer_one(phon
 
 
 async def test_beats_do_not_pile_up_where_the_window_is_full(stage: Stage) -> None:
-    stage.limit(resume=stage.options.resume.__class__(window_bytes=10 * EVENT_BYTES))
+    stage.limit(resume=ResumeOptions(window_bytes=10 * EVENT_BYTES))
     await stage.warm()
     phone = Phone(stage)
     await phone.open()
