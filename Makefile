@@ -11,7 +11,7 @@ REAL ?=
 # protoc finds its plugins on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test mutants bench check check-format dev proto check-proto architecture heavy lock format clean docs
+.PHONY: help demo test mutants bench chaos check check-format dev proto check-proto architecture heavy lock format clean docs
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -29,6 +29,9 @@ heavy: .venv/dev.stamp ## run the tests that take their time
 
 mutants: .venv/dev.stamp ## break the core in many ways and show which test notices
 	@$(BIN)/python tests/mutants/run.py
+
+chaos: .venv/dev.stamp ## kill, freeze and cut everything under talking callers; output/chaos.json (QUICK=1: a few minutes)
+	@$(BIN)/python -m tests.chaos $(if $(QUICK),--quick)
 
 bench: .venv/dev.stamp ## simulate the pool in virtual time; table and plots in output/pool
 	@$(BIN)/python -m tests.bench.simulate_pool

@@ -1,4 +1,4 @@
-"""What happens to gateways while callers talk: killed, frozen, drained. Each gives figures and histories."""
+"""What happens to gateways while callers talk: killed, frozen, drained."""
 
 import asyncio
 import signal
@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from trunkline_client import AsyncClient
 
-from tests.chaos.talker import END_SECONDS, History, Talker
+from tests.chaos.figures import Outcome, Size, spread
+from tests.chaos.talker import END_SECONDS, Talker
+from tests.chaos.validator import judge
 from tests.support.fleet import Fleet, at_rest, fleet
 from tests.support.proxy import random_proxy
 from tests.support.stack import channel_to, pool
@@ -18,6 +20,7 @@ from tests.support.steering import Operator
 WARM: Final = 8
 POOLS: Final = {"default": pool(floor=WARM, ceiling=64, dials_max=8, wait_max_ms=10_000, demand={"enabled": False})}
 BACK_SECONDS: Final = 20.0
+CALLERS: Final = 6
 
 
 @asynccontextmanager
@@ -77,24 +80,25 @@ async def struck(
     return took
 
 
-async def killed(times: int, callers: int = 6) -> tuple[list[float], list[History]]:
+async def kills(size: Size) -> Outcome:
     """SIGKILL, and a new process in its place."""
+    times = size.of(70, 6)
     async with gateways(3) as (running, address):
 
         def again(owner: str) -> None:
             running.gateways[owner].wait()
             running.restart(owner).says('"serving"')
 
-        async with talkers(address, callers) as made:
+        async with talkers(address, CALLERS) as made:
             took = await struck(running, made, signal.SIGKILL, times, again)
-        return took, [each.history for each in made]
+    return Outcome({"kill_resume_ms": spread(took)}, times, judge(each.history for each in made))
 
 
-async def frozen(times: int, callers: int = 3) -> tuple[list[float], list[History]]:
+async def freezes(size: Size) -> Outcome:
     """SIGSTOP, and SIGCONT when its callers have gone on elsewhere."""
-    async with gateways(3) as (running, address):
-        async with talkers(address, callers) as made:
-            took = await struck(
-                running, made, signal.SIGSTOP, times, lambda owner: running.gateways[owner].send(signal.SIGCONT)
-            )
-        return took, [each.history for each in made]
+    times = size.of(24, 3)
+    async with gateways(3) as (running, address), talkers(address, CALLERS) as made:
+        took = await struck(
+            running, made, signal.SIGSTOP, times, lambda owner: running.gateways[owner].send(signal.SIGCONT)
+        )
+    return Outcome({"freeze_resume_ms": spread(took)}, times, judge(each.history for each in made))

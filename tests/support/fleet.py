@@ -22,10 +22,16 @@ class Fleet:
     """What runs."""
 
     gateways: dict[str, Process]
-    redis: RedisServer
     provider: SimulatedProvider
     # Where each has its file and its words.
     folders: dict[str, Path]
+    # None = somebody else's.
+    own_redis: RedisServer | None
+
+    @property
+    def redis(self) -> RedisServer:
+        assert self.own_redis is not None
+        return self.own_redis
 
     @property
     def addresses(self) -> list[str]:
@@ -42,29 +48,44 @@ class Fleet:
 
 
 @contextmanager
-def fleet(count: int, simulated: Mapping[str, Any] | None = None, **changes: Any) -> Iterator[Fleet]:
-    """Run them; each tells its own address as `owner_address`. `simulated` are the simulator's options."""
+def fleet(
+    count: int,
+    simulated: Mapping[str, Any] | None = None,
+    *,
+    provider: SimulatedProvider | None = None,
+    redis: Mapping[str, Any] | None = None,
+    advertised: Mapping[str, str] | None = None,
+    **changes: Any,
+) -> Iterator[Fleet]:
+    """Run them; each tells its own address as `owner_address`.
+
+    `simulated` are the simulator's options. A `provider` that runs already, and settings that lead to a
+    `redis` that runs already, are used instead of new ones. `advertised` gives the addresses to listen on,
+    `count` of them, and what each tells instead, where something stands between.
+    """
     with tempfile.TemporaryDirectory(prefix="tk", dir="/tmp") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        redis = stack.enter_context(redis_server(folder))
-        provider = stack.enter_context(simulated_provider(folder, **(simulated or {})))
+        own = None if redis is not None else stack.enter_context(redis_server(folder))
+        settings = redis if own is None else own.settings
+        provider = provider or stack.enter_context(simulated_provider(folder, **(simulated or {})))
+        places = advertised or {address: address for address in (f"127.0.0.1:{free_port()}" for _ in range(count))}
+        assert len(places) == count
         gateways: dict[str, Process] = {}
         folders: dict[str, Path] = {}
-        for number in range(count):
-            mine = folder / f"gateway-{number}"
-            mine.mkdir()
-            address, process = _begun(mine, provider, {**redis.settings, **changes})
-            gateways[address], folders[address] = process, mine
+        for number, (address, told) in enumerate(places.items()):
+            folders[address] = folder / f"gateway-{number}"
+            folders[address].mkdir()
+            gateways[address] = _begun(folders[address], (address, told), provider, {**(settings or {}), **changes})
             stack.callback(lambda each: _ended(gateways[each]), address)
         for process in gateways.values():
             process.says('"serving"')
-        yield Fleet(gateways, redis, provider, folders)
+        yield Fleet(gateways, provider, folders, own)
 
 
-def _begun(folder: Path, provider: SimulatedProvider, changes: Mapping[str, Any]) -> tuple[str, Process]:
-    address = f"127.0.0.1:{free_port()}"
+def _begun(folder: Path, place: tuple[str, str], provider: SimulatedProvider, changes: Mapping[str, Any]) -> Process:
+    address, told = place
     content = {
-        "grpc": {"address": address, "advertise": address},
+        "grpc": {"address": address, "advertise": told},
         "ops": {"address": f"127.0.0.1:{free_port()}"},
         "accounts": UNLIMITED,
         "targets": {"openai": {"url": provider.url}},
@@ -72,7 +93,7 @@ def _begun(folder: Path, provider: SimulatedProvider, changes: Mapping[str, Any]
         "pools": {"default": pool()},
         **changes,
     }
-    return address, Process(_arguments(write_yaml(folder, content)), folder / "gateway.log")
+    return Process(_arguments(write_yaml(folder, content)), folder / "gateway.log")
 
 
 def _arguments(config: Path) -> list[str]:
