@@ -13,6 +13,7 @@ from gateway.core.answer import Answer
 from gateway.core.redaction import redact, shown_code
 from gateway.core.tally import Tally, limit_of, usage_of
 from gateway.core.turns import TurnTaking, detection_of, names_interruption
+from gateway.core.watchdog import Debt
 
 HEARING_SECONDS: Final = 2.0  # that the server may take to hear that the last audio was speech
 # Silence sent after the caller's last sample, beyond what the server needs to end a turn.
@@ -90,15 +91,18 @@ class Conversation:
         if not self.turns.by_server or not (self._unheard_bytes or self._turn_open):
             return b""
         self._hear_until = now + HEARING_SECONDS
-        fmt = self.turns.input_format
-        # Zero is silence in PCM; the G.711 codes for it are not zero.
-        quiet = {"audio/pcmu": b"\xff", "audio/pcma": b"\xd5"}.get(fmt.name, b"\0")
-        return quiet * fmt.size_bytes(self.turns.silence_ms + SILENCE_MARGIN_MS)
+        return self.turns.input_format.silence(self.turns.silence_ms + SILENCE_MARGIN_MS)
+
+    @property
+    def debt(self) -> Debt:
+        """What the provider owes at this moment."""
+        asked = self._requested or self._commits or self._answer_expected
+        return Debt.REST if self._answers else Debt.BEGINNING if asked else Debt.NOTHING
 
     @property
     def is_busy(self) -> bool:
         """Whether the provider should be heard of soon."""
-        return bool(self._answers or self._requested or self._commits or self._answer_expected or self._turn_open)
+        return self._turn_open or self.debt is not Debt.NOTHING
 
     def is_due(self, now: float) -> bool:
         """Whether the session still owes its caller something."""
@@ -194,18 +198,11 @@ class Conversation:
         answer = self._answers.pop(response.id, None) or Answer(response.id, now, None)
         self._last_done = answer
         usage = usage_of(response.usage)
-        self.tally.responses += 1
-        self.tally.usage = self.tally.usage + usage
         details = None if isinstance(response.status_details, str) else response.status_details
-        done = answer.done(
-            now,
-            response.status,
-            (details.reason if details else None) or "",
-            (details.error.code if details and details.error else None) or "",
-            usage=usage,
-            metadata=response.metadata or {},
-        )
-        return (done,)
+        reason = (details.reason if details else None) or ""
+        code = (details.error.code if details and details.error else None) or ""
+        self.tally.answered(response.status, code, usage)
+        return (answer.done(now, response.status, reason, code, usage=usage, metadata=response.metadata or {}),)
 
     def _item_done(self, item: wire.Item) -> out.ItemDone:
         size_bytes = next((answer.size_bytes for answer in self._answers.values() if answer.item_id == item.id), 0)
@@ -235,18 +232,21 @@ class Conversation:
         if self._input_has_ended and self._unheard_bytes:
             self._hear_until = now + HEARING_SECONDS
 
-    def line_lost(self, now: float, unheard_bytes: int) -> Sequence[out.SessionEvent]:
+    def line_lost(
+        self, now: float, unheard_bytes: int, cause: out.InterruptionCause = out.InterruptionCause.UPSTREAM_LOST
+    ) -> Sequence[out.SessionEvent]:
         """Record the end of the line; return those of its answers. A fresh one hears `unheard_bytes` again."""
         ends = list[out.SessionEvent]()
         for answer in self._answers.values():
             if answer.first_audio_at is not None and not answer.is_cut:
-                ends.append(answer.interrupted(out.InterruptionCause.UPSTREAM_LOST, self.turns.output_format))
+                ends.append(answer.interrupted(cause, self.turns.output_format))
             ends.append(answer.done(now, "cancelled", LINE_LOST))
         ends += [out.UserTranscript("", item_id, LINE_LOST) for item_id in sorted(self._transcripts_due)]
         for owed in (self._answers, self._requested, self._commits, self._transcripts_due):
             owed.clear()
         self._answer_expected = self._turn_open = False
         self._speech_stopped_at, self._unheard_bytes = None, unheard_bytes
+        self.tally.failures = 0
         return ends
 
     def _error(self, refusal: wire.ServerError, _now: float) -> Sequence[out.SessionEvent]:
@@ -256,7 +256,7 @@ class Conversation:
         self._commits.pop(event_id, None)
         if event_id == self.interruption_set_by:
             self.interruption_set_by = ""
-        if event_id == event_ids.GUARD:  # ours alone: the caller has not asked for it
+        if event_id in event_ids.UNSEEN:  # ours alone: the caller has not asked for it
             return ()
         told = out.ErrorEvent(
             wire.error_reason(error),

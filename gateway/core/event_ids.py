@@ -9,6 +9,9 @@ OURS: Final = "tl-"
 LENGTH_MAX: Final = 512
 CONFIG: Final = "tl-config"
 GUARD: Final = "tl-guard"
+PROBE: Final = "tl-probe"
+# A refusal of these is nothing to a caller, who has not asked for them.
+UNSEEN: Final = frozenset({GUARD, PROBE})
 _CONTROL: Final = "tl-control-"
 _OF_CONTROL: Final = re.compile(rf"{_CONTROL}([0-9]{{1,20}})-[0-9]+")
 

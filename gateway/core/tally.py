@@ -5,6 +5,7 @@ from typing import Any
 
 from gateway.core import events as out
 from gateway.core import realtime as wire
+from gateway.core.watchdog import NOT_MENDED
 
 
 @dataclass(slots=True)
@@ -16,7 +17,18 @@ class Tally:
     frames_in: int = 0
     frames_out: int = 0
     responses: int = 0
+    # Answers in a row, up to the last one, that failed as they may not on another line.
+    failures: int = 0
     usage: out.Usage = field(default_factory=out.Usage)
+
+    def answered(self, status: str, error_code: str, usage: out.Usage) -> None:
+        """Count the end of an answer."""
+        self.responses += 1
+        self.usage = self.usage + usage
+        if status != "failed":
+            self.failures = 0
+        elif error_code not in NOT_MENDED:
+            self.failures += 1
 
 
 def usage_of(usage: wire.UsageObject | None) -> out.Usage:

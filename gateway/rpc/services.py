@@ -42,6 +42,8 @@ class SessionService:
         stream = GrpcStream(context, current_principal(), self._parts.message_max_bytes)
         try:
             error = await self._parts.directory.serve(stream)
+            if error is None:
+                await stream.end()
         except asyncio.CancelledError:
             stream.leave()
             raise

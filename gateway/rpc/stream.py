@@ -16,6 +16,8 @@ from gateway.runtime.ports import CallerGoneError
 # So long before a call's deadline nothing is written any more: gRPC refuses a write that the deadline overtakes, and
 # never lets go of the future that it has made for it.
 LAST_WRITE_SECONDS: Final = 0.02
+# In which a deadline that is due ends the call at its both ends.
+MORE_SECONDS: Final = 1.0
 Context: TypeAlias = "grpc.aio.ServicerContext[session.ConverseRequest, session.ConverseResponse]"
 _END: Final[Any] = grpc.aio.EOF
 
@@ -29,6 +31,8 @@ class GrpcStream:
         self._context = context
         self._message_max_bytes = message_max_bytes
         self._is_gone = False
+        # Whether the deadline was so near that something was not written.
+        self._is_late = False
         self._now = asyncio.get_running_loop().time
         self._ends_at = self._now() + self.remaining_seconds() - LAST_WRITE_SECONDS
         self.size_bytes = self.audio_position = self.written_bytes = 0
@@ -37,6 +41,11 @@ class GrpcStream:
     def leave(self) -> None:
         """Record that the call is over: a write would never end, and leave its future behind in gRPC."""
         self._is_gone = True
+
+    async def end(self) -> None:
+        """Let a deadline that has kept back the last words come: a call that was cut has not ended well."""
+        if self._is_late:
+            await asyncio.sleep(LAST_WRITE_SECONDS + MORE_SECONDS)
 
     def remaining_seconds(self) -> float:
         """How long until the caller's deadline; +inf = it has none."""
@@ -65,7 +74,10 @@ class GrpcStream:
 
     async def write(self, outgoing: Outgoing, ack: GatewayAck | None = None) -> None:
         """Send one event; returns when the transport has room again. Raises `CallerGoneError`."""
-        if self._is_gone or self._now() >= self._ends_at:
+        if self._is_gone or self._is_late:
+            raise CallerGoneError
+        if self._now() >= self._ends_at:
+            self._is_late = True
             raise CallerGoneError
         message = response(outgoing)
         if ack is not None:

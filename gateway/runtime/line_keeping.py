@@ -29,6 +29,7 @@ from gateway.runtime.ports import CallerGoneError
 from gateway.runtime.pulse import watch
 from gateway.runtime.relay import Relay
 from gateway.runtime.session_options import SessionParts
+from gateway.runtime.watching import watch_work
 
 if TYPE_CHECKING:
     from gateway.runtime.session import LiveSession
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 # How often a session that is to move looks for a quiet moment, and asks for a line that it did not get.
 QUIET_LOOK_SECONDS: Final = 0.05
 ASK_AGAIN_SECONDS: Final = 1.0
-STUCK_LOOK_SECONDS: Final = 1.0
 # How often a holder says that it uses its lease.
 RENEW_SECONDS: Final = 1.0
+# Of the answers under way; any other end is the loss of the line.
+_CAUSES: Final = {Reason.UPSTREAM_STUCK: out.InterruptionCause.STUCK}
 _log = structlog.get_logger(__name__)
 
 
@@ -139,7 +141,7 @@ class LineKeeping:
             relay.downlink(upstream),
             watch(upstream, lambda: relay.heard_at, lambda: relay.conversation.is_busy, options.pulse),
             self._until_due(held),
-            self._until_stuck(),
+            watch_work(relay, options, self._session.id),
             self._callers.away(self._parts.options.resume.line_kept_seconds),
         ]
         tasks = [asyncio.ensure_future(work) for work in works]
@@ -153,13 +155,6 @@ class LineKeeping:
             if isinstance(end, Exception):
                 raise end
 
-    async def _until_stuck(self) -> None:
-        """Raise `UpstreamError` when a message to the line has been under way for too long."""
-        longest = self._parts.options.send_max_seconds
-        while self._relay.sending_seconds(self._now()) < longest:  # noqa: ASYNC110 nobody tells
-            await asyncio.sleep(STUCK_LOOK_SECONDS)
-        raise UpstreamError(Reason.UPSTREAM_STUCK, "the provider has stopped reading")
-
     # A line that is lost.
 
     async def _replace(self, held: _Held, lost: UpstreamError) -> None:
@@ -167,7 +162,7 @@ class LineKeeping:
         began = self._now()
         if not self._recovery.lost(lost, held.line.granted_at, began):
             raise lost
-        self._relay.detach()
+        self._relay.detach(_CAUSES.get(lost.reason, out.InterruptionCause.UPSTREAM_LOST))
         self._session.move(SessionEvent.UPSTREAM_LOST)
         self._tell(SessionState.RECOVERING, "line_lost")
         await held.leases.aclose()  # its place is for the next one

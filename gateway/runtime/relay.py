@@ -76,6 +76,11 @@ class Relay:
         """Whether a line listens."""
         return self._upstream is not None
 
+    @property
+    def session_type(self) -> str:
+        """What the provider wants to hear of in every change of a session."""
+        return self._template.line_class.session_type
+
     def sending_seconds(self, now: float) -> float:
         """How long the message on its way to the line has been under way; 0 = none is."""
         return now - self._sending_since if self._sending_since is not None else 0.0
@@ -103,10 +108,10 @@ class Relay:
         self._upstream, self._late = upstream, None
         self.heard_at = self._now()
 
-    def detach(self) -> None:
+    def detach(self, cause: out.InterruptionCause = out.InterruptionCause.UPSTREAM_LOST) -> None:
         """The line is gone: tell the caller what that has cut off, and remember what comes meanwhile."""
         self._upstream = self._late = self._sending_since = None
-        self._teller.line_lost(self._now())
+        self._teller.line_lost(self._now(), cause)
         self._moved.set()
 
     async def restore(self, upstream: Upstream, *, configured_as: Mapping[str, Any] | None) -> tuple[str, ...]:

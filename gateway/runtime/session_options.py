@@ -8,6 +8,7 @@ from gateway.core.events import ClosedReason
 from gateway.core.recovery import RecoveryOptions
 from gateway.core.rotation import RotationOptions
 from gateway.core.session import SessionEvent
+from gateway.core.watchdog import WatchdogOptions
 from gateway.runtime.lane_parts import LaneParts
 from gateway.runtime.observers import SessionObserver
 from gateway.runtime.outbox import OutboxOptions
@@ -56,6 +57,7 @@ class SessionOptions:
     # How long the last words may take to reach the caller at any other end.
     farewell_seconds: float = 2.0
     pulse: PulseOptions = field(default_factory=PulseOptions)
+    watchdog: WatchdogOptions = field(default_factory=WatchdogOptions)
     recovery: RecoveryOptions = field(default_factory=RecoveryOptions)
     rotation: RotationOptions = field(default_factory=RotationOptions)
     resume: ResumeOptions = field(default_factory=ResumeOptions)

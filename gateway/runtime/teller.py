@@ -71,9 +71,9 @@ class Teller:
         conversation.first_audios.clear()
         conversation.first_audibles.clear()
 
-    def line_lost(self, now: float) -> None:
+    def line_lost(self, now: float, cause: out.InterruptionCause) -> None:
         """Tell what the end of the line has cut off, and let it be remembered."""
-        ends = self._conversation.line_lost(now, self._continuity.rest_bytes)
+        ends = self._conversation.line_lost(now, self._continuity.rest_bytes, cause)
         dropped: dict[str, int] = {}
         for event in ends:
             self._pass_on(event, dropped)

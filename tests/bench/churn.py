@@ -30,10 +30,7 @@ SEED: Final = 20_261_122
 RESIDENT_MAX_KIB: Final = 8 << 10
 # The books of the pool's last few seconds (a line is an object), and a metric's label that comes for the first time
 # (about 15). A leak of one object in two sessions is over it after 500 of them.
-OBJECTS_MAX: Final = 250
-# gRPC itself keeps three objects of some of the sessions that a deadline cuts off: it refuses to begin a write and
-# forgets to let go of it. That is 0.02 a session of this mix.
-OBJECTS_PER_SESSION_MAX: Final = 0.05
+OBJECTS_MAX: Final = 100
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Report:
             found.append(f"tasks: {dict(last.tasks - first.tasks)} more, {dict(first.tasks - last.tasks)} fewer")
         if last.files != first.files:
             found.append(f"files: {dict(last.files - first.files)} more, {dict(first.files - last.files)} fewer")
-        if objects > OBJECTS_MAX + OBJECTS_PER_SESSION_MAX * self.looks[-1].sessions:
+        if objects > OBJECTS_MAX:
             found.append(f"{objects} objects more than at the start: {last.grown_kinds(first)}")
         if resident > RESIDENT_MAX_KIB:
             found.append(f"{resident} KiB more than at the start")

@@ -186,7 +186,8 @@ async def _timed_out(churn: Churn) -> str:
             caller = churn.caller(deadline_seconds=churn.rng.uniform(0.02, 0.5))
             await caller.send(open={})
             await caller.rest()
-            assert (await caller.status()).code is grpc.StatusCode.DEADLINE_EXCEEDED
+            status = await caller.status()
+            assert status.code is grpc.StatusCode.DEADLINE_EXCEEDED, f"{status.code} {status.reason}"
         case "never opened":
             caller = churn.caller()
             await caller.rest()

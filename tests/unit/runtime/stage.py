@@ -1,6 +1,7 @@
 """A gateway's runtime with every neighbour played: a group of lines, its pools, one directory."""
 
 import asyncio
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import count
@@ -18,6 +19,7 @@ from gateway.core.pool_limits import PoolLimits
 from gateway.core.record import Note, Opening, Record
 from gateway.core.recovery import RecoveryOptions
 from gateway.core.template import LineClass, Template
+from gateway.core.watchdog import WatchdogOptions
 from gateway.runtime.directory import Directory
 from gateway.runtime.lane_parts import LaneParts
 from gateway.runtime.pool import WarmPool
@@ -64,6 +66,8 @@ class Form:
         return self.kept[entry.payload][0]
 
 
+# Answers may take for ever, for tests of what happens meanwhile.
+PATIENT = WatchdogOptions(beginning_seconds=math.inf, rest_seconds=math.inf)
 # A lost line is the end: for tests of when and how that is noticed.
 UNRECOVERED = RecoveryOptions(young_max=0)
 

@@ -12,7 +12,7 @@ from gateway.runtime.session_options import Ending
 from tests.support.virtual_time import now, turns
 from tests.unit.runtime.fakes import Caller, Line
 from tests.unit.runtime.holders import until
-from tests.unit.runtime.stage import Stage
+from tests.unit.runtime.stage import PATIENT, Stage
 from tests.unit.runtime.talk import Call, closed, ended, speak
 from tests.unit.runtime.test_line_loss import heard, lost, replaced, say, states
 
@@ -131,6 +131,7 @@ async def test_a_rotation_to_a_line_that_takes_nothing_ends_on_another_one(stage
 
 
 async def test_a_line_that_dies_while_it_stands_by_is_not_moved_to(stage: Stage) -> None:
+    stage.limit(watchdog=PATIENT)
     stage.exchange.life_seconds = LIFE
     await stage.warm()
     caller, _ = await stage.opened()

@@ -9,7 +9,7 @@ from gateway.core.errors import Reason
 from tests.support.virtual_time import now, turns
 from tests.unit.runtime.fakes import Caller, Line
 from tests.unit.runtime.holders import until
-from tests.unit.runtime.stage import Stage
+from tests.unit.runtime.stage import PATIENT, Stage
 from tests.unit.runtime.talk import Call, ended, speak
 from tests.unit.runtime.test_line_loss import heard, say, states
 
@@ -20,6 +20,7 @@ LIFE = 60.0
 async def moving(stage: Stage) -> tuple[Stage, Caller, Call, Line]:
     """A session on a line that lives for a minute from now."""
     stage.exchange.life_seconds = LIFE
+    stage.limit(watchdog=PATIENT)
     await stage.warm()
     caller, call = await stage.opened()
     return stage, caller, call, stage.line
