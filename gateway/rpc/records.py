@@ -2,13 +2,15 @@
 
     msgpack of [2, message, note, opening]
 
+A later form is an array of four to seven as well, and begins with its version: such a one is refused by its number.
 What begins otherwise was written before there were notes: the message alone. (Its first byte is the tag of a
-field, and 0x94, the array of four, is the tag of none.)
+field, and those of short arrays, 0x94 to 0x97, are the tags of none.)
 """
 
 from typing import Any, Final, TypeVar
 
 import msgspec
+from google.protobuf.message import DecodeError
 from trunkline.v1 import errors_pb2 as errors
 from trunkline.v1 import event_pb2 as event
 from trunkline.v1 import session_pb2 as session
@@ -20,8 +22,14 @@ from gateway.rpc.responses import response
 from gateway.runtime.ports import LogEntry
 
 VERSION: Final = 2
-_FIRST: Final = 0x94
+UNKNOWN_FORM: Final = "a stored event is not of a known form"
+# Who comes with what this gateway cannot read is to find another one, which can.
+AGAIN_SECONDS: Final = 0.1
+_FIRST: Final = frozenset(range(0x94, 0x98))
 _REASONS: Final = {errors.ErrorReason.Value(f"ERROR_REASON_{reason.name}"): reason for reason in Reason}
+_STATUSES: Final = {
+    number: name.removeprefix("RESPONSE_STATUS_").lower() for name, number in event.ResponseStatus.items()
+}
 _Value = TypeVar("_Value")
 
 
@@ -32,13 +40,20 @@ class _Stored(msgspec.Struct, array_like=True):
     opening: Opening | None = None
 
 
+class _Version(msgspec.Struct, array_like=True):
+    """Of whatever stands behind it."""
+
+    version: int
+
+
 _decoder: Final = msgspec.msgpack.Decoder(_Stored)
+_versions: Final = msgspec.msgpack.Decoder(_Version)
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
 def message_of(payload: bytes) -> session.ConverseResponse:
     """Return the message of a stored event. Raises `StoreError` for what is none."""
-    return session.ConverseResponse.FromString(_stored(payload).message)
+    return _message(_stored(payload))
 
 
 class RecordForm:
@@ -53,7 +68,7 @@ class RecordForm:
     def read(entry: LogEntry) -> Record:
         """Return what a stored event means to a new owner. Raises `StoreError` for what is none."""
         stored = _stored(entry.payload)
-        message = session.ConverseResponse.FromString(stored.message)
+        message = _message(stored)
         kind = message.WhichOneof("message")
         note = stored.note or Note()
         reader = _READERS.get(kind) if kind is not None else None
@@ -63,19 +78,29 @@ class RecordForm:
     @staticmethod
     def again(entry: LogEntry) -> out.Outgoing:
         """Return a stored event for a caller that does not have it, as its owner told it. Raises `StoreError`."""
-        return out.Outgoing(out.Stored(_stored(entry.payload).message), seq=entry.seq)
+        stored = _stored(entry.payload)
+        _message(stored)
+        return out.Outgoing(out.Stored(stored.message), seq=entry.seq)
 
 
 def _stored(payload: bytes) -> _Stored:
-    if payload[:1] != bytes((_FIRST,)):
+    if not payload or payload[0] not in _FIRST:
         return _Stored(1, payload)
     try:
-        stored = _decoder.decode(payload)
+        version = _versions.decode(payload).version
+        if version != VERSION:
+            text = f"a stored event has version {version}, of a newer gateway"
+            raise StoreError(Reason.STORE_UNAVAILABLE, text, retry_after_seconds=AGAIN_SECONDS)
+        return _decoder.decode(payload)
     except msgspec.DecodeError:
-        raise StoreError(Reason.INTERNAL, "a stored event is not of a known form") from None
-    if stored.version != VERSION:
-        raise StoreError(Reason.INTERNAL, f"a stored event has version {stored.version}, of a newer gateway")
-    return stored
+        raise StoreError(Reason.INTERNAL, UNKNOWN_FORM) from None
+
+
+def _message(stored: _Stored) -> session.ConverseResponse:
+    try:
+        return session.ConverseResponse.FromString(stored.message)
+    except DecodeError:
+        raise StoreError(Reason.INTERNAL, UNKNOWN_FORM) from None
 
 
 # Back from the contract's messages: what changes a conversation.
@@ -111,7 +136,7 @@ def _opened(told: session.Opened, _: Note) -> out.Opened:
 
 def _response_done(told: event.ResponseDone, _: Note) -> out.ResponseDone:
     tokens = out.Usage(**{name: getattr(told.usage, name) for name in out.Usage.__struct_fields__})
-    status = event.ResponseStatus.Name(told.status).removeprefix("RESPONSE_STATUS_").lower()
+    status = _STATUSES.get(told.status, "")  # a later gateway may know more of them
     return out.ResponseDone(
         told.response_id, status, told.status_reason, told.error_code, tokens, 0, 0, 0, dict(told.metadata)
     )

@@ -8,24 +8,19 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import structlog
 
-from gateway.core.errors import CapacityError, PoolNumbers, Reason, StoreError
+from gateway.core.errors import PoolNumbers, Reason, StoreError
 from gateway.runtime.ports import SlotKind
-from gateway.store.asks import Ask, Wants, in_order
+from gateway.store.asks import RETRY_SOON_SECONDS, Ask, Wants, in_order, refusal
 from gateway.store.dial_rate import LocalTurns, burst_seconds
 from gateway.store.held import Held
 from gateway.store.options import AccountSlots, SlotsOptions
 from gateway.store.presence import Presence
 from gateway.store.slots_call import Denied, Granted, Report, SlotsCall, SlotsView, Statement, Verdict, parse
 from gateway.store.writer import GroupWriter
-
-# A place is on its way.
-RETRY_SOON_SECONDS: Final = (0.1, 0.25)
-# Nothing is known to be.
-RETRY_LATER_SECONDS: Final = (0.5, 1.0)
 
 log = structlog.get_logger()
 
@@ -58,7 +53,8 @@ class AccountPlaces:
         self._turn = 0
         self._wake = asyncio.Event()
         self._called_at = self._due_at = 0.0
-        self._fenced = False
+        # Since when nothing is known of the others, because this process stood still; None = something is.
+        self._fenced_at: float | None = None
         # What was heard last, and last while everybody was known to be in it.
         self.view: SlotsView | None = None
         self._known: SlotsView | None = None
@@ -104,7 +100,7 @@ class AccountPlaces:
             case Granted(delay_seconds):
                 return delay_seconds
             case Denied() as denied:
-                raise self._refusal(denied)
+                raise refusal(self._name, denied, self._numbers(), self._setting.rng)
 
     def change(self, before: SlotKind, after: SlotKind) -> None:
         """Record another use of a place. Raises `OverReleaseError`."""
@@ -121,8 +117,7 @@ class AccountPlaces:
 
     def _decided_alone(self, kind: SlotKind) -> Verdict:
         self._watch()
-        if self._fenced and not self.degraded:
-            # Our view is from another life, and there is somebody to ask: it was only too slow.
+        if self._is_fenced:
             return Denied(Reason.POOL_EXHAUSTED, self._setting.rng.uniform(*RETRY_SOON_SECONDS))
         if self.held.total >= self.allowed:
             if kind is SlotKind.LEASED and self.held.by_kind[SlotKind.WARM]:
@@ -135,18 +130,14 @@ class AccountPlaces:
         self._hurry()
         return Granted(seconds)
 
-    def _refusal(self, denied: Denied) -> CapacityError:
-        bounds = RETRY_SOON_SECONDS if denied.wanted else RETRY_LATER_SECONDS
-        retry = denied.retry_after_seconds
-        if retry is None:
-            retry = self._setting.rng.uniform(*bounds)
-        what = "no place is free" if denied.reason is Reason.POOL_EXHAUSTED else "no turn to dial is free soon"
-        return CapacityError(
-            denied.reason,
-            f"account {self._name}: {what}",
-            numbers=self._numbers(),
-            retry_after_seconds=max(retry, RETRY_SOON_SECONDS[0]),
-        )
+    @property
+    def _is_fenced(self) -> bool:
+        """Whether the others may have all places: our view is from another life, and it is too soon to do without.
+
+        A report that a standstill has overtaken says nothing of Redis.
+        """
+        fenced_at = self._fenced_at
+        return fenced_at is not None and (not self.degraded or _now() < fenced_at + self._options.rejoin_seconds)
 
     def _numbers(self) -> PoolNumbers:
         view = None if self.degraded else self.view
@@ -218,12 +209,13 @@ class AccountPlaces:
             same = gateway_id == self._setting.presence.gateway_id
             if report is None or not (same and confirmed):
                 self._undecided(asks)
-        if report is None:
+        if report is None and same:
             self._lost(why)
-        elif same and confirmed:
+        elif report is not None and same and confirmed:
             self._heard(report, asks)
         else:
-            # Redis counts places that nobody was given: for another name, or where a fail-over may forget them.
+            # Redis counts places that nobody was given, for another name or where a fail-over may forget them; or the
+            # time of the call was up because we stood still.
             self._hurry()
         self.reported.set()
 
@@ -243,7 +235,7 @@ class AccountPlaces:
     # What came of it.
 
     def _heard(self, report: Report, asks: list[Ask]) -> None:
-        self.view, self._fenced = report.view, False
+        self.view, self._fenced_at = report.view, None
         self._turns.learn(_now(), report.debt_seconds)
         if not report.rejoining:
             self._known = report.view
@@ -288,7 +280,7 @@ class AccountPlaces:
     def forget(self) -> None:
         """Know nothing of the others any more."""
         self.view = self._known = None
-        self._fenced = True
+        self._fenced_at = _now()
         self._wants.clear()
         self._hurry()
 

@@ -3,14 +3,20 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from random import Random
 from typing import Final
 
+from gateway.core.errors import CapacityError, PoolNumbers, Reason
 from gateway.runtime.ports import SlotKind
-from gateway.store.slots_call import Granted, Verdict
+from gateway.store.slots_call import Denied, Granted, Verdict
 
 # Recovery before callers before refill, also within one call.
 RANKS: Final = {SlotKind.SPARE: 0, SlotKind.LEASED: 1, SlotKind.WARM: 2}
 NO_WANT: Final = "-"
+# A place is on its way.
+RETRY_SOON_SECONDS: Final = (0.1, 0.25)
+# Nothing is known to be.
+RETRY_LATER_SECONDS: Final = (0.5, 1.0)
 
 
 @dataclass(slots=True, eq=False)
@@ -63,3 +69,16 @@ class Wants:
     def clear(self) -> None:
         """Know none again."""
         self._open.clear()
+
+
+def refusal(account: str, denied: Denied, numbers: PoolNumbers, rng: Random) -> CapacityError:
+    """Say what there was none of, and when to ask again."""
+    bounds = RETRY_SOON_SECONDS if denied.wanted else RETRY_LATER_SECONDS
+    retry = rng.uniform(*bounds) if denied.retry_after_seconds is None else denied.retry_after_seconds
+    what = "no place is free" if denied.reason is Reason.POOL_EXHAUSTED else "no turn to dial is free soon"
+    return CapacityError(
+        denied.reason,
+        f"account {account}: {what}",
+        numbers=numbers,
+        retry_after_seconds=max(retry, RETRY_SOON_SECONDS[0]),
+    )
