@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.core import events as out
@@ -116,6 +116,8 @@ class Exchange:
         self.failures: deque[Exception] = deque()
         self.life_seconds: float | None = None
         self.answers = False
+        # What a dial comes to.
+        self.line: Callable[[str, float | None], Line] = Line
         self.delay_seconds = self.close_seconds = 0.0
         self.may_answer = open_gate()
         self.under_way = 0
@@ -135,7 +137,7 @@ class Exchange:
                 raise self.failures.popleft()
         finally:
             self.under_way -= 1
-        made = Line(f"sess_{len(self.lines) + 1}", self.life_seconds)
+        made = self.line(f"sess_{len(self.lines) + 1}", self.life_seconds)
         made.close_seconds, made.answers = self.close_seconds, self.answers
         self.lines.append(made)
         return made

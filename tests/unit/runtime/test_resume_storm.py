@@ -1,0 +1,54 @@
+"""Whatever is lost, and at whichever turn of the loop: what was said is known once, and what happened is told once."""
+
+import pytest
+
+from tests.support.virtual_time import turns
+from tests.unit.runtime.storm import Storm, end, judge, live
+
+SEEDS, SEEDS_A_TEST = 1200, 50
+STEPS = 6
+TURNS = 60
+
+
+async def weathered(seed: int, fault_at: tuple[str, int] | None = None) -> None:
+    storm = Storm(seed)
+    try:
+        await storm.begin()
+        if fault_at is None:
+            await live(storm, STEPS)
+        else:
+            await struck(storm, *fault_at)
+        judge(storm)
+    except (AssertionError, TimeoutError) as error:
+        raise AssertionError(f"seed {seed}, {storm.faults}: {error}") from error
+    finally:
+        await storm.clear()
+
+
+async def struck(storm: Storm, fault: str, turn: int) -> None:
+    storm.say()
+    storm.control("response.create")
+    storm.say()
+    await turns(turn)
+    await storm.strike(fault)
+    storm.say()
+    await end(storm)
+
+
+@pytest.mark.parametrize("fault", ["drop", "kill", "cut_line", "drain", "stop_store"])
+async def test_a_fault_at_every_turn_of_the_loop_costs_nothing(fault: str) -> None:
+    for turn in range(TURNS):
+        await weathered(turn, (fault, turn))
+
+
+async def test_a_session_weathers_many_faults() -> None:
+    for seed in range(40):
+        await weathered(seed)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_A_TEST))
+async def test_a_session_weathers_many_more(first: int) -> None:
+    for seed in range(first, first + SEEDS_A_TEST):
+        await weathered(seed)
