@@ -89,11 +89,12 @@ class Books:
         waiter_id = alone.id if alone else None
         line_id = ConnectionId(next(self._connection_ids))
         probe = self.breaker.dialled()
-        line = Connection(line_id, share.name, share.version, now, waited_for, probe, waiter_id)
+        recovers = waited_for and len(share.recovering) > sum(each.recovers for each in share.connecting.values())
+        line = Connection(line_id, share.name, share.version, now, waited_for, recovers, probe, waiter_id)
         self.connections[line.id] = share.connecting[line.id] = line
         if waiter_id is not None:
             share.alone_lines[waiter_id] = line.id
-        urgency = Urgency.WAITER if waited_for else Urgency.REFILL
+        urgency = Urgency.RECOVERY if recovers else Urgency.WAITER if waited_for else Urgency.REFILL
         return Dial(line.id, share.name, urgency, waiter_id)
 
     def stand_ready(self, line: Connection, life_seconds: float | None, now: float) -> float:
@@ -181,7 +182,7 @@ class Books:
     def forget(self, waiter_id: WaiterId) -> None:
         """Strike a waiter off every queue."""
         for share in self.shares.values():
-            for queue in (share.kept, share.first, share.waiters, share.alone):
+            for queue in share.queues:
                 queue.pop(waiter_id, None)
 
 

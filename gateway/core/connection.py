@@ -68,6 +68,8 @@ class Connection:
     decided_at: float
     # A caller waited for it when it was decided; else it fills the floor.
     waited_for: bool = False
+    # It was a running session that did.
+    recovers: bool = False
     # The breaker's number for it, if it is the breaker's probe; else 0.
     probe: int = 0
     # The waiter that alone may have it; None = any.

@@ -66,10 +66,10 @@ def _room(books: Books, share: Share, now: float, *, waited_for: bool) -> int:
     if share.draining:
         return 0
     limits = share.limits
-    places = limits.ceiling - share.lines
+    places = share.ceiling - share.lines
     if share.demand.options.enabled:  # those who may use bare lines share their ceilings with them
         sharing = [each for each in books.all if each.demand.options.enabled]
-        ceiling = sum(each.limits.ceiling for each in sharing if each is not books.bare)
+        ceiling = sum(each.ceiling for each in sharing if each is not books.bare)
         places = min(places, ceiling - sum(each.lines for each in sharing))
     reserve_opens_at = share.reserve_opens_at()
     if not waited_for or reserve_opens_at is None or reserve_opens_at > now:

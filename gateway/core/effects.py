@@ -10,6 +10,8 @@ from gateway.core.ids import ConnectionId, LeaseId, WaiterId
 class Urgency(Enum):
     """Whom a dial is for."""
 
+    # A running session that has lost its line, or is to leave it.
+    RECOVERY = auto()
     # A caller who waits.
     WAITER = auto()
     # The floor.

@@ -43,7 +43,8 @@ def settle(books: Books, now: float) -> list[Effect]:
 def can_serve(books: Books, share: Share, waiter: Waiter, queue: Mapping[WaiterId, Waiter], now: float) -> bool:
     """Whether somebody who asks now, in one of the share's queues, need not wait."""
     if queue is share.first:
-        return not share.kept and not queue and share.has_unreserved() and share.freshest(now) is not None
+        before = share.kept or share.recovering or queue
+        return not before and share.has_unreserved() and share.freshest(now) is not None
     return queue is share.waiters and share.head() is None and _line_for(books, share, waiter, now) is not None
 
 
@@ -70,7 +71,7 @@ def why_not(books: Books, share: Share) -> Reason:
         return share.backoff.last_failure
     if books.breaker.is_open and books.breaker.last_failure is not None:
         return books.breaker.last_failure
-    if share.lines - len(share.connecting) >= share.limits.ceiling:
+    if share.lines - len(share.connecting) >= share.ceiling:
         return Reason.POOL_EXHAUSTED
     return share.blocked_by or Reason.WAIT_TIMED_OUT
 
@@ -222,7 +223,7 @@ def _line_for(books: Books, share: Share, waiter: Waiter, now: float) -> Connect
         if line is not None:
             return line
     bare = books.bare
-    if bare is None or not share.demand.options.enabled or share.lines >= share.limits.ceiling:
+    if bare is None or not share.demand.options.enabled or share.lines >= share.ceiling:
         return None
     return bare.freshest(now) if waiter.reserves_seconds is None else None
 

@@ -61,6 +61,18 @@ class PoolCore:
         share = self._books.shares[pool]
         return self._ask(share, share.waiters, Waiter(waiter_id, pool, now, deadline), now)
 
+    def recover(
+        self, pool: str, waiter_id: WaiterId, deadline: float, now: float, *, alone: bool = False
+    ) -> list[Effect]:
+        """Ask for another line for a running session: before new callers, and however many of them wait.
+
+        `alone` = one that is dialled for it. Answered as a `request`.
+        """
+        share = self._books.shares[pool]
+        if share.draining:
+            return [Reject(waiter_id, Reason.DRAINING, 0.0)]
+        return self._enter(share.alone if alone else share.recovering, Waiter(waiter_id, pool, now, deadline), now)
+
     def request_alone(self, pool: str, waiter_id: WaiterId, deadline: float, now: float) -> list[Effect]:
         """Ask for a line that is dialled for this waiter alone. Answered as a `request`."""
         share = self._books.shares[pool]

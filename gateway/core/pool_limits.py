@@ -14,6 +14,8 @@ class PoolLimits:
 
     floor: int = 2
     ceiling: int = 16
+    # Above the ceiling, lines for running sessions that need another one.
+    rotations_max: int = 4
     # Of the ceiling, lines that only a caller who has waited `reserve_after_ms` may cause.
     reserve: int = 2
     reserve_after_ms: int = 250

@@ -299,11 +299,12 @@ _APPEND_TAIL: Final = b'"}'
 def decode(frame: bytes) -> ServerEvent | None:
     """Return the typed event; None = JSON without a typed form. Raises `ValueError` on broken JSON."""
     try:
-        return _decoder.decode(frame)
-    except msgspec.ValidationError:
-        # Rare: an event that is not in the union, or one that has changed. It must still be JSON.
-        msgspec.json.decode(frame, type=msgspec.Raw)
-        return None
+        try:
+            return _decoder.decode(frame)
+        except msgspec.ValidationError:
+            # Rare: an event that is not in the union, or one that has changed. It must still be JSON.
+            msgspec.json.decode(frame, type=msgspec.Raw)
+            return None
     except RecursionError:
         raise ValueError("the message nests too deeply") from None
 

@@ -53,9 +53,10 @@ class Share:
         self.shelves: dict[ConnectionState, dict[ConnectionId, Connection]] = {
             state: {} for state in ConnectionState if state is not ConnectionState.CLOSED
         }
-        # First those whose unit is kept here, then those with a reservation made elsewhere, then everybody else;
-        # each first come, first served.
+        # First those whose unit is kept here, then running sessions that need another line, then those with a
+        # reservation made elsewhere, then everybody else; each first come, first served.
         self.kept: dict[WaiterId, Waiter] = {}
+        self.recovering: dict[WaiterId, Waiter] = {}
         self.first: dict[WaiterId, Waiter] = {}
         self.waiters: dict[WaiterId, Waiter] = {}
         # Those whose line is dialled for them alone.
@@ -97,16 +98,21 @@ class Share:
 
     @property
     def waiting(self) -> int:
-        """Callers who wait, in any of the queues."""
+        """Callers who wait, in any of their queues. Running sessions are as many as they are."""
         return len(self.kept) + len(self.first) + len(self.waiters) + len(self.alone)
 
     def everybody(self) -> Iterator[Waiter]:
         """Everybody who waits: those to be served first come first."""
-        return chain(self.kept.values(), self.first.values(), self.waiters.values(), self.alone.values())
+        return chain(*(queue.values() for queue in self.queues))
+
+    @property
+    def queues(self) -> tuple[dict[WaiterId, Waiter], ...]:
+        """All of them, in the order in which they are served."""
+        return (self.kept, self.recovering, self.first, self.waiters, self.alone)
 
     def head(self) -> Waiter | None:
         """Who is to be served next from the shelf."""
-        return next(chain(self.kept.values(), self.first.values(), self.waiters.values()), None)
+        return next(chain(*(queue.values() for queue in self.queues[:-1])), None)
 
     def asked_at(self) -> float:
         """Since when the next to be served has waited; +inf = nobody waits."""
@@ -122,7 +128,12 @@ class Share:
 
     def due(self) -> int:
         """How many lines are owed: to those who wait, and to reservations."""
-        return len(self.kept) + len(self.first) + len(self.waiters) + len(self.reservations)
+        return sum(map(len, self.queues[:-1])) + len(self.reservations)
+
+    @property
+    def ceiling(self) -> int:
+        """How many lines there may be now, in any state."""
+        return self.limits.ceiling + min(self.limits.rotations_max, len(self.recovering))
 
     def owed(self) -> int:
         """How many lines are owed and neither there nor on their way."""
@@ -164,8 +175,10 @@ class Share:
         return min(usual * 2.0**rounds, PATIENCE_MAX_SECONDS)
 
     def reserve_opens_at(self) -> float | None:
-        """When the lines in reserve may be dialled: when the oldest waiter has waited for so long."""
-        heads = [next(iter(queue.values())) for queue in (self.kept, self.first, self.waiters, self.alone) if queue]
+        """When the lines in reserve may be dialled: for sessions at once, else when the oldest waiter has waited."""
+        if self.recovering:
+            return -NEVER
+        heads = [next(iter(queue.values())) for queue in self.queues if queue]
         oldest = min((waiter.asked_at for waiter in heads), default=None)
         return None if oldest is None else oldest + self.limits.reserve_after_ms / 1000
 

@@ -23,7 +23,7 @@ def snapshot(books: Books, share: Share, now: float) -> PoolStats:
         ready=len(share.ready),
         leased=len(share.shelves[ConnectionState.LEASED]),
         draining=len(share.shelves[ConnectionState.DRAINING]),
-        waiting=share.waiting,
+        waiting=sum(map(len, share.queues)),
         oldest_wait_seconds=now - oldest,
         reserved=len(share.reservations),
         floor=floor(books, share, now),

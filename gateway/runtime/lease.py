@@ -46,6 +46,8 @@ class Wish:
     tell: Callable[[Place], Awaitable[None]] = _untold
     # The end user whose line it is to be: it is dialled for this caller alone.
     safety_identifier: str = ""
+    # A running session needs it, in place of the one that it has or had.
+    recovers: bool = False
     # Came with a reservation: of this gateway (its id) or of another one (`foreign`).
     reservation: LeaseId | None = None
     foreign: bool = False

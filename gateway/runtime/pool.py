@@ -209,6 +209,8 @@ class WarmPool:
 
     def _ask(self, wish: Wish, waiter_id: WaiterId, now: float) -> list[Effect]:
         deadline = now + wish.wait_seconds
+        if wish.recovers:
+            return self._core.recover(self.name, waiter_id, deadline, now, alone=bool(wish.safety_identifier))
         if wish.safety_identifier:
             if wish.reservation is not None:
                 self.end_reservation(wish.reservation, ReservationEvent.RELEASED)

@@ -179,8 +179,8 @@ class LiveSession:
     def _wish(self, opening: Opening) -> Wish:
         wait_ms = bounded(self.request.wait_max_ms, opening.pool.limits.wait_max_ms)
         again = self.wish_again(min(wait_ms / 1000, self._first.stream.remaining_seconds()))
-        tell = self._waiting.tell_place
-        return replace(again, tell=tell, reservation=opening.reservation, foreign=opening.foreign)
+        tell, kept, foreign = self._waiting.tell_place, opening.reservation, opening.foreign
+        return replace(again, tell=tell, reservation=kept, foreign=foreign, recovers=False)
 
     def wish_again(self, wait_seconds: float) -> Wish:
         """Ask for a line in place of one that was lost."""
@@ -190,6 +190,7 @@ class LiveSession:
             wait_seconds=wait_seconds,
             abandoned=self._ended,
             safety_identifier=request.safety_identifier,
+            recovers=True,
         )
 
     def takes(self, line: LeasedLine) -> None:

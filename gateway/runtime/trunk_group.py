@@ -28,7 +28,7 @@ STOP_SECONDS: Final = 5.0
 PROOF_SECONDS: Final = 3.0
 # When the account names no delay for a place or a turn.
 SLOT_RETRY_SECONDS: Final = 0.25
-_KINDS: Final = {Urgency.WAITER: SlotKind.LEASED, Urgency.REFILL: SlotKind.WARM}
+_KINDS: Final = {Urgency.RECOVERY: SlotKind.SPARE, Urgency.WAITER: SlotKind.LEASED, Urgency.REFILL: SlotKind.WARM}
 _log = structlog.get_logger(__name__)
 # A waiter's answer: its line, or that a unit is kept for it.
 Granted = tuple[Grant, Upstream]

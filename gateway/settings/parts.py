@@ -168,6 +168,7 @@ def pool_limits(chosen: PoolSettings) -> PoolLimits:
     """Return the pool's bounds."""
     return PoolLimits(
         floor=chosen.floor,
+        rotations_max=chosen.rotations_max,
         ceiling=chosen.ceiling,
         reserve=chosen.reserve,
         reserve_after_ms=chosen.reserve_after_ms,

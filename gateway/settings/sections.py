@@ -255,7 +255,7 @@ class PoolSettings(_Section):
     ceiling: int = Field(16, ge=1, description="lines that there may be, in any state")
     reserve: int = Field(2, ge=0, description="of these, kept for callers who have waited")
     reserve_after_ms: int = Field(250, ge=0, description="for so long")
-    rotations_max: int = Field(4, ge=0, description="lines above the ceiling for rotations; no effect yet")
+    rotations_max: int = Field(4, ge=0, description="lines above the ceiling, for running sessions that need another")
     dials_max: int = Field(4, ge=1, description="lines being opened at once")
     age_max_seconds: float = Field(300, gt=0, description="how long a line stands ready")
     age_jitter_ratio: float = Field(0.2, ge=0, lt=1, description="so that not all go at once")

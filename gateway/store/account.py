@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import structlog
 
@@ -21,6 +21,9 @@ from gateway.store.options import AccountSlots, SlotsOptions
 from gateway.store.presence import Presence
 from gateway.store.slots_call import Denied, Granted, Report, SlotsCall, SlotsView, Statement, Verdict, parse
 from gateway.store.writer import GroupWriter
+
+# A call may take `acquire_seconds`; what ends it so much later is our own standstill.
+LATE_TIMES: Final = 2.0
 
 log = structlog.get_logger()
 
@@ -207,15 +210,16 @@ class AccountPlaces:
             # Also when cancelled: nobody is left waiting.
             self._watch()
             same = gateway_id == self._setting.presence.gateway_id
+            # The time was up because we stood still: that says nothing of Redis.
+            late = _now() - self._called_at > LATE_TIMES * self._options.acquire_seconds
             if report is None or not (same and confirmed):
                 self._undecided(asks)
-        if report is None and same:
+        if report is None and same and not late:
             self._lost(why)
         elif report is not None and same and confirmed:
             self._heard(report, asks)
         else:
-            # Redis counts places that nobody was given, for another name or where a fail-over may forget them; or the
-            # time of the call was up because we stood still.
+            # Redis may count places that nobody was given, for another name or where a fail-over may forget them.
             self._hurry()
         self.reported.set()
 

@@ -88,6 +88,10 @@ class Stage:
         waiter_id = self._waiter()
         return waiter_id, self.core.request(pool, waiter_id, self.now + wait, self.now)
 
+    def recover(self, pool: str = "a", wait: float = WAIT_SECONDS) -> tuple[WaiterId, list[Effect]]:
+        waiter_id = self._waiter()
+        return waiter_id, self.core.recover(pool, waiter_id, self.now + wait, self.now)
+
     def ask_alone(self, pool: str = "a", wait: float = WAIT_SECONDS) -> tuple[WaiterId, list[Effect]]:
         waiter_id = self._waiter()
         return waiter_id, self.core.request_alone(pool, waiter_id, self.now + wait, self.now)

@@ -15,9 +15,9 @@ from gateway.core.errors import GatewayError, Reason, StoreError
 from gateway.core.recovery import RecoveryOptions
 from gateway.runtime.ports import Claimed, LogEntry, SessionKey
 from tests.support.virtual_time import turns
-from tests.unit.runtime.fakes import Caller, Line, Store
+from tests.unit.runtime.fakes import Caller, Line, Sealer, Store
 from tests.unit.runtime.resuming import BEAT_SECONDS
-from tests.unit.runtime.stage import Stage
+from tests.unit.runtime.stage import Form, Stage
 
 TRIES_MAX: Final = 60
 TRY_AGAIN_SECONDS: Final = 0.3
@@ -99,7 +99,7 @@ class Storm:
 
     def __init__(self, seed: int) -> None:
         self.rng = Random(seed)
-        self.server = Store()
+        self.server, self.form, self.sealer = Store(), Form(), Sealer()
         self.gateways: list[Stage] = []
         self.gone: list[Stage] = []
         self.faults: list[str] = []
@@ -114,9 +114,8 @@ class Storm:
     # The world.
 
     async def add_gateway(self) -> Stage:
-        first = self.gateways[0] if self.gateways else None
-        shared = {} if first is None else {"form": first.form, "sealer": first.sealer}
-        made = Stage(store=Link(self.server), gateway=f"gateway-{len(self.gateways) + len(self.gone)}", **shared)
+        number = len(self.gateways) + len(self.gone)
+        made = Stage(store=Link(self.server), form=self.form, sealer=self.sealer, gateway=f"gateway-{number}")
         made.exchange.line = Provider
         made.limit(recovery=RecoveryOptions(young_max=1000))  # a line may be cut as soon as it is there
         Provider.rng = self.rng
@@ -132,7 +131,7 @@ class Storm:
         self.caller.say(out.OpenRequest(resumable=True))
         self.call = self.owner.serve(self.caller)
         await self.caller.until(out.Opened)
-        while not self.server.log:  # what dies before is no session yet
+        while not self.server.log:  # noqa: ASYNC110 what dies before is no session yet
             await asyncio.sleep(0.01)
 
     async def clear(self) -> None:
@@ -188,7 +187,7 @@ class Storm:
         self.caller.beat_seconds = BEAT_SECONDS
         self.caller.say(request)
         self.call = gateway.serve(self.caller)
-        while not self.caller.got and not self.call.done():
+        while not self.caller.got and not self.call.done():  # noqa: ASYNC110 either may come
             await asyncio.sleep(0.01)
         if not self.caller.got:
             error = self.call.result()
@@ -277,7 +276,7 @@ async def end(storm: Storm) -> None:
                 await storm.come_back()
             storm.caller.say(out.Bye(cseq=len(storm.sent) + 1))
             assert storm.call is not None
-            while not storm.call.done() and out.Closed not in storm.caller.kinds():
+            while not storm.call.done() and out.Closed not in storm.caller.kinds():  # noqa: ASYNC110 either may come
                 await asyncio.sleep(0.05)
             if out.Closed in storm.caller.kinds():
                 storm.caller.acknowledge()
