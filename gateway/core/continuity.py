@@ -4,6 +4,7 @@ Pure. The events that a fresh line is sent come out of here, and nothing else kn
 that it is a fresh one.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import pybase64
 from msgspec.structs import replace
 
 from gateway.core import events as out
+from gateway.core.asked import ASKED_MAX
 from gateway.core.history import History
 from gateway.core.input_ring import InputRing
 from gateway.core.replay import Replay
@@ -22,6 +24,7 @@ TURNS_MAX_BYTES: Final = 3 << 20
 PADDING_MS: Final = 300
 # How the gateway names items that its caller did not.
 ITEM_NAMES: Final = "item_tl_"
+COMMIT: Final[Mapping[str, Any]] = {"type": "input_audio_buffer.commit"}
 # One piece of what a fresh line hears again.
 PIECE_SECONDS: Final = 1
 
@@ -43,6 +46,8 @@ class Continuity:
         self._speech_stopped_at: int | None = None
         # Where the caller has ended its turn, for each commit that is not answered, by event id.
         self._commits: dict[str, int] = {}
+        # The same for those that a fresh line is being told of.
+        self._ends_again: deque[int] = deque()
         self._spoken: dict[str, bytes] = {}
         self._numbered = 0
         # Items that the present line was told in words.
@@ -68,7 +73,10 @@ class Continuity:
                 self._ring.clear()
             case kind:
                 if kind == "input_audio_buffer.commit":
-                    self._commits[str(event.get("event_id", ""))] = self._ring.end
+                    end = self._ends_again.popleft() if self._ends_again else self._ring.end
+                    self._commits[str(event.get("event_id", ""))] = end
+                    while len(self._commits) > ASKED_MAX:
+                        del self._commits[next(iter(self._commits))]
                 self._history.sent(event)
 
     def heard(self, event: out.SessionEvent) -> out.SessionEvent:
@@ -133,10 +141,14 @@ class Continuity:
         fmt = TurnTaking.of(self._history.configuration).output_format
         return fmt.milliseconds(samples * fmt.sample_bytes)
 
-    def withhold(self) -> tuple[Mapping[str, Any], ...]:
-        """Give up a commit that was not answered, and what is owed: its audio is to come again before."""
+    def withhold(self) -> tuple[tuple[str, ...], tuple[Mapping[str, Any], ...]]:
+        """Give up the commits that were not answered, and what is owed: their audio is to come again before.
+
+        Return their event ids in order, and what is owed; nothing of either where no commit is pending.
+        """
+        pending = tuple(self._commits)
         self._commits.clear()
-        return self._history.withhold()
+        return pending, self._history.withhold() if pending else ()
 
     def line_lost(self) -> None:
         """Record that the line is gone."""
@@ -155,21 +167,29 @@ class Continuity:
         told = self._history.replay(spoken)
         rest = self._ring.rest()
         self._line_from, self._speech_stopped_at = self._ring.end - len(rest), None
+        self._ends_again = deque(self._commits.values())
         self._commits.clear()
         self._history.replayed()
         self._told = frozenset(str(event["item"]["id"]) for event in told.items)
         self._ring.is_manual = not TurnTaking.of(told.configuration).by_server
-        return told, list(self._events(told, rest))
+        return told, list(self._events(told, rest, tuple(self._ends_again)))
 
-    def _events(self, told: Replay, rest: bytes) -> Iterator[Mapping[str, Any]]:
+    def _events(self, told: Replay, rest: bytes, ends: Iterable[int]) -> Iterator[Mapping[str, Any]]:
         yield from told.items
-        step = PIECE_SECONDS * self._format.bytes_per_second
-        for at in range(0, len(rest), step):
-            audio = pybase64.b64encode(rest[at : at + step]).decode()
-            yield {"type": "input_audio_buffer.append", "audio": audio}
-        if told.commits:
-            yield {"type": "input_audio_buffer.commit"}
+        taken = 0
+        for end in ends:  # each turn ends where the caller has ended it
+            size = min(max(end - self._line_from, taken), len(rest))
+            yield from self._pieces(rest[taken:size])
+            yield COMMIT
+            taken = size
+        yield from self._pieces(rest[taken:])
         yield from told.requests
+
+    def _pieces(self, audio: bytes) -> Iterator[Mapping[str, Any]]:
+        step = PIECE_SECONDS * self._format.bytes_per_second
+        for at in range(0, len(audio), step):
+            piece = pybase64.b64encode(audio[at : at + step]).decode()
+            yield {"type": "input_audio_buffer.append", "audio": piece}
 
     def _take_turn(self, item_id: str) -> None:
         """Give the audio of a turn to its item, until its words are known."""

@@ -151,7 +151,6 @@ class History:
         return Replay(
             configuration=self.configuration,
             items=tuple({"type": "conversation.item.create", "item": {**b, "id": i}} for i, b in known.items()),
-            commits=bool(asked.commits),
             requests=self._owed.requests(),
             unrestored=(*self._forgotten, *(item_id for item_id in self._items if item_id not in known)),
             unconfirmed=frozenset(known.keys() - self._told),
@@ -160,10 +159,8 @@ class History:
         )
 
     def withhold(self) -> tuple[Mapping[str, Any], ...]:
-        """Give up a commit that was not answered, and every answer that is owed; nothing where none is pending."""
-        if not self._asked.commits:
-            return ()
-        requests = ({"type": "input_audio_buffer.commit"}, *self._owed.requests())
+        """Give up every commit that was not answered, and every answer that is owed; return those."""
+        requests = self._owed.requests()
         self.replayed()
         return requests
 

@@ -23,6 +23,11 @@ class Intake:
         """Return where so much of the audio begins that came last, in samples since the session began."""
         return max(0, self.samples - size_bytes // self._sample_bytes)
 
+    def split(self, audio: bytes, at: int) -> tuple[bytes, bytes]:
+        """Cut the piece that came last at a sample of the session."""
+        size = len(audio) - max(0, self.samples - at) * self._sample_bytes
+        return audio[: max(0, size)], audio[max(0, size) :]
+
     def takes(self, cseq: int) -> bool:
         """Whether a control is new. Raises `CallerError` INVALID_FRAME for one that has no number, or skips some."""
         if not cseq:

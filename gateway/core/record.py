@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from gateway.core import events as out
-from gateway.core.continuity import Continuity
+from gateway.core.continuity import COMMIT, Continuity
 from gateway.core.events import SessionEvent
 
 # Names that no provider gives.
@@ -70,6 +70,13 @@ class Record(Struct, frozen=True):
     opening: Opening | None = None
 
 
+class Later(Struct, frozen=True):
+    """What is to be asked for once the caller's audio is there up to a sample."""
+
+    at: int
+    events: tuple[Mapping[str, Any], ...]
+
+
 class Retold(Struct, frozen=True):
     """What a log says of its session."""
 
@@ -80,9 +87,8 @@ class Retold(Struct, frozen=True):
     usage: out.Usage
     opened_at_unix_ms: int
     caller: str
-    # What is to be asked for once the caller's audio is there up to a sample: a turn that it had ended.
-    later: tuple[Mapping[str, Any], ...]
-    later_at: int
+    # What is to be asked for when the caller's audio has come again, in order: the turns that it had ended.
+    later: tuple[Later, ...]
     # Whether no more input comes.
     bye: bool
     # The item that the caller has heard a part of, and whose rest nobody knows; empty = none.
@@ -101,7 +107,8 @@ def retell(records: Iterable[Record], user_turns: str, names: str, heard: out.Ou
     samples, usage = 0, out.Usage()
     # Items that are complete, or whose end the caller knows, and how long their audio is.
     done = dict[str, int]()
-    later_at, bye = 0, False
+    # By event id: where the caller has ended its turns.
+    ends, bye = dict[str, int](), False
     for record in records:
         if record.opening is not None and isinstance(record.event, out.Opened):
             opening, opened = record.opening, record.event
@@ -111,7 +118,8 @@ def retell(records: Iterable[Record], user_turns: str, names: str, heard: out.Ou
             continue
         _send(continuity, record.note.requests)
         samples = max(samples, record.note.input_samples)
-        later_at, bye = max(later_at, record.note.turn_ends_at), bye or record.note.bye
+        ends |= {str(each.get("event_id", "")): record.note.turn_ends_at for each in record.note.requests}
+        bye = bye or record.note.bye
         if record.event is not None:
             continuity.heard(record.event)
         if isinstance(record.event, out.ItemDone):
@@ -127,8 +135,15 @@ def retell(records: Iterable[Record], user_turns: str, names: str, heard: out.Ou
         continuity.heard(out.ResponseCreated(LOST, {}))
         continuity.interrupted(out.Interrupted(LOST, cut_item, out.InterruptionCause.UPSTREAM_LOST, 1, False), 1, 1)
     continuity.line_lost()
-    at, caller, later = opened.opened_at_unix_ms, opened.caller, continuity.withhold()
-    return Retold(opening, continuity, samples, usage, at, caller, later, later_at, bye, cut_item)
+    at, caller, later = opened.opened_at_unix_ms, opened.caller, _later(continuity, ends)
+    return Retold(opening, continuity, samples, usage, at, caller, later, bye, cut_item)
+
+
+def _later(continuity: Continuity, ends: Mapping[str, int]) -> tuple[Later, ...]:
+    """Return the turns that are to be ended again, and what is owed behind the last of them."""
+    pending, owed = continuity.withhold()
+    turns = [Later(max(0, ends.get(name, 0)), (COMMIT,)) for name in pending]
+    return (*turns[:-1], *(Later(last.at, (*last.events, *owed)) for last in turns[-1:]))
 
 
 def _cut(continuity: Continuity, done: Mapping[str, int], heard: out.OutputPosition) -> str:

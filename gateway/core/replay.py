@@ -13,8 +13,6 @@ class Replay:
 
     configuration: Mapping[str, Any]
     items: tuple[Mapping[str, Any], ...]
-    # Whether the caller has asked to end its turn and was not answered.
-    commits: bool
     # Answers that were asked for and have not begun.
     requests: tuple[Mapping[str, Any], ...]
     unrestored: tuple[str, ...]

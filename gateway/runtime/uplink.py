@@ -1,16 +1,16 @@
 """Reads what a session's caller sends on the stream that carries it: each control once, each sample once."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from msgspec import structs
 
 from gateway.core import events as out
 from gateway.core.errors import CallerError, Reason
 from gateway.core.intake import Intake
-from gateway.core.record import Note, Retold
+from gateway.core.record import Later, Note, Retold
 from gateway.runtime.attachment import Attachment
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.ports import CallerGoneError
@@ -33,12 +33,11 @@ class Uplink:
         self.bye: asyncio.Future[out.Bye | None] = asyncio.get_running_loop().create_future()
         self.cut = asyncio.Event()
         # What an older owner has left to be asked for, once the audio before it has come again.
-        self._later: tuple[Mapping[str, Any], ...] = ()
-        self._later_at = 0
+        self._later: deque[Later] = deque()
 
     def go_on(self, retold: Retold) -> None:
         """Begin where an older owner has left off."""
-        self._later, self._later_at = retold.later, retold.later_at
+        self._later.extend(retold.later)
         if retold.bye:
             self.bye.set_result(out.Bye())
 
@@ -110,9 +109,10 @@ class Uplink:
             if self.bye.done():
                 self._read_on(message)
             elif new:
-                await relay.audio(new)
                 if self._later:
-                    await self._ask_later(intake)
+                    new = await self._ask_later(intake, new)
+                if new:
+                    await relay.audio(new)
             return
         if isinstance(message, out.Ack):
             return
@@ -138,11 +138,14 @@ class Uplink:
         else:
             await self._relay.take(message, partial(self._taken, message.cseq, intake.samples))
 
-    async def _ask_later(self, intake: Intake) -> None:
-        """Ask for what was left, as soon as its time has come."""
-        if self._later and intake.samples >= self._later_at:
-            events, self._later = self._later, ()
-            await self._relay.ask(events)
+    async def _ask_later(self, intake: Intake, audio: bytes = b"") -> bytes:
+        """Ask for what was left where its time comes within the piece that came last; return the rest of the piece."""
+        while self._later and intake.samples >= self._later[0].at:
+            before, audio = intake.split(audio, self._later[0].at)
+            if before:
+                await self._relay.audio(before)
+            await self._relay.ask(self._later.popleft().events)
+        return audio
 
     def _taken(self, cseq: int, samples: int, note: Note) -> None:
         """Enter a control into the log, in the moment in which it takes effect; so many samples came before it."""

@@ -110,6 +110,29 @@ def test_a_commit_that_was_refused_takes_nothing() -> None:
     assert base64.b64decode(heard[0][1]["audio"]) == numbered(1000)
 
 
+def test_turns_that_were_ended_without_a_line_end_again_where_the_caller_ended_them() -> None:
+    manual = {**SESSION, "audio": {"input": {"turn_detection": None}}}
+    continuity = Continuity(manual)
+    pieces = [numbered(2400 * size, 2400 * at) for size, at in ((3, 0), (2, 3), (1, 5))]
+    for number, piece in enumerate(pieces[:2]):
+        continuity.audio(piece)
+        continuity.sent({"type": "input_audio_buffer.commit", "event_id": f"m{number}"})
+    continuity.audio(pieces[2])
+    continuity.line_lost()
+    whole = [("append", pieces[0]), ("commit", None), ("append", pieces[1]), ("commit", None), ("append", pieces[2])]
+    assert sent(continuity) == whole
+    for number in range(2):  # as they go up again, with names of their own
+        continuity.sent({"type": "input_audio_buffer.commit", "event_id": f"again{number}"})
+    continuity.line_lost()
+    assert sent(continuity) == whole, "a second line in a row is told the same"
+    for number in range(2):
+        continuity.sent({"type": "input_audio_buffer.commit", "event_id": f"third{number}"})
+    continuity.heard(out.InputCommitted("u1"))
+    continuity.line_lost()
+    kept = [event for event in sent(continuity) if event[0] != "create"]
+    assert kept == whole[2:], "the first turn is an item now"
+
+
 def test_a_commit_that_was_not_answered_is_made_again_behind_its_audio() -> None:
     continuity = Continuity({**SESSION, "audio": {"input": {"turn_detection": None}}})
     continuity.audio(numbered(1000))

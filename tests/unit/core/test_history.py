@@ -61,7 +61,7 @@ def test_a_written_conversation_is_told_in_order_under_the_same_names() -> None:
         ("s1", "system: The user is in London."),
     ]
     assert history.replay({}) == Replay(
-        SESSION, history.replay({}).items, commits=False, requests=(), unrestored=(), unconfirmed=frozenset({"s1"})
+        SESSION, history.replay({}).items, requests=(), unrestored=(), unconfirmed=frozenset({"s1"})
     )
 
 
@@ -167,15 +167,6 @@ def test_an_answer_that_was_heard_is_cut_there_and_not_asked_for_again() -> None
     assert history.replay({}).requests == ()
 
 
-def test_a_commit_that_was_not_answered_is_made_again() -> None:
-    history = History(SESSION)
-    history.sent({"type": "input_audio_buffer.commit", "event_id": "m"})
-    history.line_lost()
-    assert history.replay({}).commits
-    history.replayed()
-    assert not history.replay({}).commits
-
-
 def test_what_was_asked_and_answered_is_not_asked_again() -> None:
     history = History(SESSION)
     history.sent({"type": "input_audio_buffer.commit", "event_id": "m"})
@@ -184,7 +175,7 @@ def test_what_was_asked_and_answered_is_not_asked_again() -> None:
     answer(history, 1)
     history.line_lost()
     replay = history.replay({})
-    assert (replay.commits, replay.requests) == (False, ())
+    assert replay.requests == ()
 
 
 def test_a_log_that_does_not_tell_of_beginnings_owes_no_answer_that_has_ended() -> None:

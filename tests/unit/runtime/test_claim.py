@@ -237,6 +237,35 @@ async def test_a_turn_that_its_caller_had_ended_is_ended_behind_its_audio(stage:
     await second.clear()
 
 
+async def test_two_turns_that_were_not_answered_are_two_at_the_next_gateway(stage: Stage) -> None:
+    manual = {"audio": {"input": {"turn_detection": None}}}
+    second = Stage(store=stage.store, form=stage.form, sealer=stage.sealer, gateway="gateway-2")
+    pair = Pair(stage, second)
+    await stage.warm()
+    await second.warm()
+    phone = pair.phone
+    await phone.open(overrides=manual)
+    for at, size in ((0, 4800), (2400, 2400)):
+        phone.caller.play(bytes([at % 251]) * size, at)
+        phone.control("input_audio_buffer.commit")
+    phone.control("response.create")
+    await turns(10)
+    await pair.kill()
+    await phone.come_back()
+    await turns(30)
+    phone.caller.play(bytes(4800) + bytes([1]) * 2400 + bytes([2]) * 960, 0)  # all of it in one piece
+    await turns(20)
+    assert [size if isinstance(size, str) else len(size) for size in heard(second.line)] == [
+        4800,
+        "input_audio_buffer.commit",
+        2400,
+        "input_audio_buffer.commit",
+        "response.create",
+        960,
+    ]
+    await second.clear()
+
+
 async def test_a_goodbye_that_was_said_is_remembered(pair: Pair) -> None:
     phone, line = pair.phone, pair.first.line
     phone.control("response.create")

@@ -58,7 +58,8 @@ async def test_a_caller_that_comes_back_after_a_jump_finds_its_session(stage: St
     jump()
     await asyncio.sleep(5.0)
     assert stage.session.state is SessionState.DETACHED
-    resumed = await phone.come_back()
+    async with asyncio.timeout(5.0):
+        resumed = await phone.come_back()
     assert resumed.outcome is out.ResumeOutcome.REATTACHED
     assert stage.line is line
     assert await phone.hang_up() is None
@@ -81,6 +82,8 @@ async def test_where_the_clocks_of_two_gateways_differ_by_an_hour_no_session_is_
     assert error.reason is Reason.RESUME_REFUSED
     # At home it is worth what it was.
     phone.stage = stage
-    assert (await phone.come_back()).outcome is out.ResumeOutcome.REATTACHED
+    async with asyncio.timeout(5.0):
+        resumed = await phone.come_back()
+    assert resumed.outcome is out.ResumeOutcome.REATTACHED
     assert await phone.hang_up() is None
     await other.clear()
