@@ -255,7 +255,8 @@ async def test_two_turns_that_were_not_answered_are_two_at_the_next_gateway(stag
     await turns(30)
     phone.caller.play(bytes(4800) + bytes([1]) * 2400 + bytes([2]) * 960, 0)  # all of it in one piece
     await turns(20)
-    assert [size if isinstance(size, str) else len(size) for size in heard(second.line)] == [
+    assert [each if isinstance(each, str) else len(each) for each in heard(second.line)] == [
+        "session.update",
         4800,
         "input_audio_buffer.commit",
         2400,
