@@ -24,8 +24,12 @@ demo: .venv/runtime.stamp ## make calls over warm and cold lines; results in out
 test: .venv/dev.stamp ## run the tests
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not heavy"
 
+# Of the tests that take their time, those that only compute: two at once do not disturb each other.
+COMPUTING := tests/unit tests/property tests/bench/test_pool_simulation.py tests/test_architecture.py
+
 heavy: .venv/dev.stamp ## run the tests that take their time
-	@$(BIN)/python -m pytest -q -m heavy --timeout 300
+	@$(BIN)/python -m pytest -q -m heavy --timeout 300 -n 2 --dist worksteal $(COMPUTING)
+	@$(BIN)/python -m pytest -q -m heavy --timeout 300 --durations 25 $(COMPUTING:%=--ignore %)
 
 mutants: .venv/dev.stamp ## break the core in many ways and show which test notices
 	@$(BIN)/python tests/mutants/run.py

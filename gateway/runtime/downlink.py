@@ -14,6 +14,8 @@ from gateway.runtime.session_options import SessionOptions
 
 # How much later than asked for a wait may end before it counts as our own standstill, not as a caller's silence.
 LAG_SECONDS: Final = 0.25
+# So long before the deadline of its call a caller is told to come with another one.
+NOTICE_SECONDS: Final = 10.0
 # A heart is looked at so many times a beat.
 LOOKS: Final = 4
 
@@ -84,7 +86,11 @@ class Downlink:
             self.token_confirmed, attachment.token = max(self.token_confirmed, attachment.token[0]), None
 
     async def beat(self, attachment: Attachment) -> None:
-        """Say something once in a heartbeat. Raises `CallerGoneError` when the caller has missed too many."""
+        """Say something once in a heartbeat. Raises `CallerGoneError` when the caller has missed too many.
+
+        A caller whose call has a deadline is told in time that it comes.
+        """
+        is_told = False
         beat_seconds = self._options.heartbeat_ms / 1000
         look_seconds = beat_seconds / LOOKS
         while True:
@@ -97,6 +103,10 @@ class Downlink:
                 attachment.heard_at += lag
             if now - attachment.heard_at > self._options.resume.beats_max * beat_seconds:
                 raise CallerGoneError
+            left_seconds = attachment.stream.remaining_seconds()
+            if left_seconds <= NOTICE_SECONDS and not is_told:
+                is_told = True
+                self._lanes.live(out.GoAway("deadline", round(left_seconds * 1000)))
             if now - self._token_at >= self._options.resume.token_seconds:
                 self._lanes.live(out.Token(self.issue_token(), self.token_number))
             elif now - attachment.written_at > beat_seconds - look_seconds and not len(self._outbox):

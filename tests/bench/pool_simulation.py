@@ -18,7 +18,7 @@ from gateway.core.pool import PoolCore
 from gateway.core.pool_limits import PoolStats
 from gateway.core.share import BARE
 from gateway.runtime.ports import SlotKind
-from gateway.store.account import RETRY_SOON_SECONDS
+from gateway.store.asks import RETRY_SOON_SECONDS
 from gateway.store.dial_rate import LocalTurns
 from gateway.store.options import SlotsOptions
 from tests.bench.pool_clock import Clock, ForesightRandom

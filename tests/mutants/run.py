@@ -23,8 +23,8 @@ ROOT: Final = HERE.parents[1]
 AT_ONCE: Final = 2
 TIMEOUT_SECONDS: Final = 120
 UNIT: Final = (
-    "backoff breaker connection demand lease pool pool_breaker pool_dials pool_ends pool_failures pool_reservations "
-    "pool_shares pool_timer reservation"
+    "backoff breaker connection demand lease pool pool_breaker pool_dials pool_ends pool_failures pool_recoveries "
+    "pool_reservations pool_shares pool_timer reservation"
 )
 # The quick ones first: most faults need no more.
 SUITES: Final = (
