@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from aiohttp import ClientConnectionResetError, WSMsgType, web
 
+from gateway.simulator.committed import CommittedTurns
 from gateway.simulator.dialogue import Dialogue, parse_failure
 from gateway.simulator.events import Code, Event, Script, error_event, new_id
 from gateway.simulator.faults import Drawn, Strikes
@@ -39,6 +40,7 @@ class Connection:
         options: SimulatorOptions,
         model: str | None,
         safety_identifier: str | None,
+        committed: CommittedTurns,
         drawn: Sequence[Drawn] = (),
     ) -> None:
         """`model` is None for a transcription session; `drawn` are the faults it has from the start."""
@@ -61,7 +63,12 @@ class Connection:
         self._life_seconds = min(lives, default=options.expire_after_seconds)
         kind = TRANSCRIPTION if model is None else REALTIME
         session = Session(kind, model, int(time.time() + self._life_seconds))
-        self._dialogue = Dialogue(options, session, self._put, self._perform)
+        self._dialogue = Dialogue(options, session, self._put, self._perform, committed.add)
+
+    @property
+    def session_id(self) -> str:
+        """The name of its session, as `session.created` tells it."""
+        return self._dialogue.session.id
 
     def describe(self) -> dict[str, object]:
         """Return what `GET /_sim/connections` tells of it."""
@@ -69,7 +76,7 @@ class Connection:
         state = "open" if self._created else "opening"
         return {
             "id": self.id,
-            "session_id": self._dialogue.session.id,
+            "session_id": self.session_id,
             "model": self._dialogue.session.model,
             "safety_identifier": self._safety_identifier,
             "age_seconds": round(end - self._opened_at, 3),

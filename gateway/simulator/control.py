@@ -1,4 +1,4 @@
-"""The `/_sim` endpoints: who is connected, which faults are set, and a close for many at once."""
+"""The `/_sim` endpoints: who is connected, what turns held, which faults are set, and a close for many at once."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,14 +21,17 @@ class Controlled(Protocol):
     def observe(self) -> dict[str, object]:
         """Return every socket and the totals."""
 
+    def committed(self) -> dict[str, object]:
+        """Return what committed turns held."""
+
     def faults(self) -> dict[str, object]:
         """Return the active set."""
 
     def set_faults(self, faults: tuple[Fault, ...], scope: Scope) -> None:
         """Replace the active set."""
 
-    def close_open(self, code: int, reason: str, count: int | None) -> int:
-        """Close open sockets, the oldest first; how many."""
+    def close_open(self, code: int, reason: str, count: int | None, session_id: str | None) -> int:
+        """Close open sockets, the oldest first, or the one of a session; how many."""
 
 
 class Control:
@@ -42,6 +45,7 @@ class Control:
         """Return the paths."""
         return [
             web.get("/_sim/connections", self._connections),
+            web.get("/_sim/committed", self._committed),
             web.get("/_sim/faults", self._faults),
             web.post("/_sim/faults", _reading(self._set_faults)),
             web.post("/_sim/close", _reading(self._close)),
@@ -49,6 +53,9 @@ class Control:
 
     async def _connections(self, _: web.Request) -> web.Response:
         return _json({"time": time.time(), **self._controlled.observe()})
+
+    async def _committed(self, _: web.Request) -> web.Response:
+        return _json(self._controlled.committed())
 
     async def _faults(self, _: web.Request) -> web.Response:
         return _json(self._controlled.faults())
@@ -66,12 +73,16 @@ class Control:
         return _json(self._controlled.faults())
 
     async def _close(self, request: web.Request) -> web.Response:
-        sent = await _object(request, ("code", "reason", "count"))
-        count = sent.get("count")
+        sent = await _object(request, ("code", "reason", "count", "session_id"))
+        count, session_id = sent.get("count"), sent.get("session_id")
+        if not isinstance(session_id, str | None):
+            message = f"session_id must be a text, not {session_id!r:.80}"
+            raise FaultError(message)
         closed = self._controlled.close_open(
             _read(CLOSE_CODE, "code", sent.get("code", _CLOSE_CODE)),
             _read(REASON, "reason", sent.get("reason", "")),
             None if count is None else _read(COUNT, "count", count),
+            session_id,
         )
         return _json({"closed": closed})
 

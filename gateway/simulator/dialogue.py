@@ -13,7 +13,7 @@ from gateway.simulator.items import item_from_client
 from gateway.simulator.options import SimulatorOptions
 from gateway.simulator.responses import Perform, Responses, Send
 from gateway.simulator.session import Session
-from gateway.simulator.turns import Turns
+from gateway.simulator.turns import Committed, Turns
 
 _TAGS_MAX: Final = 32
 _TAG_KEY: Final = "session_tag"
@@ -23,14 +23,21 @@ _TAG_PREFIX: Final = "tag-"
 class Dialogue:
     """A session and everything it remembers."""
 
-    def __init__(self, options: SimulatorOptions, session: Session, send: Send, perform: Perform) -> None:
+    def __init__(
+        self,
+        options: SimulatorOptions,
+        session: Session,
+        send: Send,
+        perform: Perform,
+        committed: Committed = lambda _, __, ___: None,
+    ) -> None:
         """`send` and `perform` write to the session's socket, in the order of the calls."""
         self.session = session
         self.tags = deque[str](maxlen=_TAGS_MAX)
         self._send = send
         self._conversation = Conversation()
         self._responses = Responses(options, session, self._conversation, send, perform)
-        self._turns = Turns(session, self._conversation, self._responses, send, perform)
+        self._turns = Turns(session, self._conversation, self._responses, send, perform, committed)
         self._takes: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
             "session.update": self._update,
             "input_audio_buffer.append": self._turns.append,

@@ -38,6 +38,7 @@ class SimulatorOptions:
     commentary: whether a word is said before a tool is called, in the same response, as gpt-realtime-2 models may.
     faults: what goes wrong from the start; `fault_from_text` reads them.
     seed: of the chance by which sockets get faults.
+    keep_committed: of how many committed turns, the newest, `GET /_sim/committed` tells what they held.
     """
 
     port: int
@@ -52,13 +53,14 @@ class SimulatorOptions:
     commentary: bool = False
     faults: tuple[Fault, ...] = ()
     seed: int = 0
+    keep_committed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later. Raises ValueError."""
         if not 0 < self.port <= _PORT_MAX:
             message = f"port must be 1 to {_PORT_MAX}, not {self.port}"
             raise ValueError(message)
-        for name in ("connect_delay_ms", "created_delay_ms", "first_audio_ms"):
+        for name in ("connect_delay_ms", "created_delay_ms", "first_audio_ms", "keep_committed"):
             if getattr(self, name) < 0:
                 message = f"{name} must not be negative"
                 raise ValueError(message)

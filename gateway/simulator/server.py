@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from aiohttp import web
 
+from gateway.simulator.committed import CommittedTurns
 from gateway.simulator.connection import GOING_AWAY, Connection
 from gateway.simulator.control import Control
 from gateway.simulator.faults import ActiveFaults, Drawn, Fault, Scope
@@ -51,6 +52,7 @@ class Simulator:
         self._open = dict[Connection, None]()  # in the order they came
         self._closed = deque[dict[str, object]](maxlen=_CLOSED_KEPT)
         self._totals = Totals()
+        self._committed = CommittedTurns(options.keep_committed)
         self._faults = ActiveFaults(options.faults, options.seed)
         self._all_closed = asyncio.Event()
         self._all_closed.set()
@@ -74,6 +76,10 @@ class Simulator:
         """Return what `GET /_sim/connections` tells: the sockets, `totals` since the start, times of `handshakes`."""
         return {"connections": self.connections(), **self._totals.describe()}
 
+    def committed(self) -> dict[str, object]:
+        """Return what `GET /_sim/committed` tells: the newest turns that became items, and how many are left out."""
+        return self._committed.describe()
+
     def faults(self) -> dict[str, object]:
         """Return what `GET /_sim/faults` tells: the active set, and how many sockets have got each."""
         return self._faults.describe()
@@ -85,9 +91,15 @@ class Simulator:
             for connection in tuple(self._open):
                 connection.strike(self._faults.draw(is_open=True))
 
-    def close_open(self, code: int = GOING_AWAY, reason: str = "", count: int | None = None) -> int:
-        """Close open sockets at once, the oldest first, at most `count`; how many. 1006 cuts them."""
-        chosen = tuple(islice(self._open, count))
+    def close_open(
+        self, code: int = GOING_AWAY, reason: str = "", count: int | None = None, session_id: str | None = None
+    ) -> int:
+        """Close open sockets at once, the oldest first, at most `count`; how many. 1006 cuts them.
+
+        `session_id` chooses the one of a session.
+        """
+        named = (each for each in self._open if session_id in (None, each.session_id))
+        chosen = tuple(islice(named, count))
         for connection in chosen:
             connection.close(code, reason)
         return len(chosen)
@@ -178,7 +190,7 @@ class Simulator:
 
     async def _serve(self, socket: web.WebSocketResponse, request: web.Request, drawn: Sequence[Drawn]) -> None:
         safety_identifier = request.headers.get("OpenAI-Safety-Identifier")
-        connection = Connection(self.options, request.query.get("model"), safety_identifier, drawn)
+        connection = Connection(self.options, request.query.get("model"), safety_identifier, self._committed, drawn)
         self._open[connection] = None
         self._totals.accepted()
         self._all_closed.clear()

@@ -16,6 +16,9 @@ from gateway.simulator.responses import Perform, Responses, Send
 from gateway.simulator.session import REALTIME, Session
 from gateway.simulator.vad import Edge, EdgeKind
 
+Committed = Callable[[str, str, Turn], None]
+"""Is told of each turn that has become an item: the session, the item, and what it holds."""
+
 _APPEND_MAX_BYTES: Final = 15 * 1024 * 1024
 
 
@@ -23,7 +26,13 @@ class Turns:
     """Answers the `input_audio_buffer` events and starts what a finished turn sets off."""
 
     def __init__(
-        self, session: Session, conversation: Conversation, responses: Responses, send: Send, perform: Perform
+        self,
+        session: Session,
+        conversation: Conversation,
+        responses: Responses,
+        send: Send,
+        perform: Perform,
+        committed: Committed,
     ) -> None:
         """Start with the session's settings; `configure` reads them again."""
         self._session = session
@@ -31,6 +40,7 @@ class Turns:
         self._responses = responses
         self._send = send
         self._perform = perform
+        self._committed = committed
         self._intake = Intake(session.input_format, session.turn_detection, _is_whole)
         self._idle = IdleTimeout(perform, lambda: self._intake.clock_ms, self._timed_out)
         responses.when_done = self._answered
@@ -107,8 +117,8 @@ class Turns:
         """Commit the silence and answer it."""
         ends = {"audio_start_ms": math.floor(start_ms), "audio_end_ms": math.floor(end_ms)}
         self._send(event("input_audio_buffer.timeout_triggered", **ends, item_id=self._item_id))
-        self._intake.cut(start_ms, end_ms)
-        self._add("", round(end_ms - start_ms))
+        turn = self._intake.cut(start_ms, end_ms)
+        self._add("", round(end_ms - start_ms), turn)
         self._respond()
 
     def _setting(self, name: str) -> bool:
@@ -119,7 +129,7 @@ class Turns:
     def _take(self, turn: Turn) -> None:
         """Make an item of the turn and write it down if asked."""
         text = hearing.recognise(turn)
-        item_id = self._add(text or "", turn.duration_ms)
+        item_id = self._add(text or "", turn.duration_ms, turn)
         if not self._session.transcribes:
             return
         if hearing.is_silent(turn):
@@ -127,7 +137,7 @@ class Turns:
         else:
             self._write_down(item_id, text or hearing.describe(turn), turn.duration_ms)
 
-    def _add(self, heard: str, audio_ms: int) -> str:
+    def _add(self, heard: str, audio_ms: int, turn: Turn) -> str:
         """Commit what was heard as an item; its id."""
         item = spoken_by_user(self._item_id, transcript=None, heard=heard, audio_ms=audio_ms)
         previous = self._conversation.last_id
@@ -135,6 +145,7 @@ class Turns:
         self._send(self._conversation.add(item))
         self._send(event("conversation.item.done", previous_item_id=previous, item=item.wire))
         self._item_id = new_id("item")
+        self._committed(self._session.id, item.id, turn)
         return item.id
 
     def _write_down(self, item_id: str, text: str, duration_ms: int) -> None:

@@ -16,14 +16,36 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tests.chaos.audio import audio
 from tests.chaos.figures import BOUNDS, Outcome, Size
 from tests.chaos.gateways import freezes, kills
+from tests.chaos.links import link_drops
+from tests.chaos.places import places
+from tests.chaos.redis_faults import flushed, redis_failover
+from tests.chaos.restarts import broken_build, rolling_restart
+from tests.chaos.rotations import rotations
+from tests.chaos.slow_kills import slow_kills
+from tests.chaos.unrestored import unrestored
+from tests.chaos.upstreams import mass_disconnect, upstream_drops
+from tests.chaos.validator import Verdict
 
 OUTPUT: Final = Path("output/chaos.json")
 Scenario = Callable[[Size], Awaitable[Outcome]]
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "kills": kills,
     "freezes": freezes,
+    "link_drops": link_drops,
+    "audio": audio,
+    "upstream_drops": upstream_drops,
+    "rotations": rotations,
+    "mass_disconnect": mass_disconnect,
+    "slow_kills": slow_kills,
+    "unrestored": unrestored,
+    "redis_failover": redis_failover,
+    "flushed": flushed,
+    "places": places,
+    "rolling_restart": rolling_restart,
+    "broken_build": broken_build,
 }
 
 
@@ -42,7 +64,10 @@ async def perform(names: list[str], size: Size) -> dict[str, Any]:
     faults, failed, trouble, load = 0, 0, list[str](), dict[str, float]()
     for name in names:
         began, (worked, existed) = time.monotonic(), _busy()
-        outcome = await SCENARIOS[name](size)
+        try:
+            outcome = await SCENARIOS[name](size)
+        except Exception as error:  # noqa: BLE001 the others are to be seen as well
+            outcome = Outcome({}, verdict=Verdict(faults=[f"{type(error).__name__}: {error}"]))
         (worked_by_now, exists) = _busy()
         load[name] = round((worked_by_now - worked) / max(1.0, exists - existed), 2)
         figures |= outcome.figures

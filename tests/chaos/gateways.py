@@ -26,10 +26,11 @@ CALLERS: Final = 6
 @asynccontextmanager
 async def gateways(count: int, **changes: Any) -> AsyncIterator[tuple[Fleet, str]]:
     """Run some behind a balancer that knows nothing; give them and its address."""
-    with fleet(count, pools=POOLS, **changes) as running:
+    settings = {"pools": POOLS, **changes}
+    with fleet(count, **settings) as running:
         channels = [channel_to(each) for each in running.addresses]
         try:
-            await at_rest([Operator(each) for each in channels], WARM)
+            await at_rest([Operator(each) for each in channels], settings["pools"]["default"]["floor"])
             async with random_proxy(running.addresses) as address:
                 yield running, address
         finally:
@@ -38,10 +39,12 @@ async def gateways(count: int, **changes: Any) -> AsyncIterator[tuple[Fleet, str
 
 
 @asynccontextmanager
-async def talkers(address: str, count: int) -> AsyncIterator[list[Talker]]:
+async def talkers(
+    address: str, count: int, end_seconds: float = END_SECONDS, **how: Any
+) -> AsyncIterator[list[Talker]]:
     """Let some talk, each over a connection of its own; at the end of the block they say goodbye and hear all of it."""
     clients = [AsyncClient(address) for _ in range(count)]
-    made = [Talker(client, f"t{number}") for number, client in enumerate(clients)]
+    made = [Talker(client, f"t{number}", **how) for number, client in enumerate(clients)]
     async with asyncio.TaskGroup() as group:
         for client in clients:
             await client.__aenter__()
@@ -54,7 +57,7 @@ async def talkers(address: str, count: int) -> AsyncIterator[list[Talker]]:
         finally:
             for each in made:
                 each.stop()
-            _, late = await asyncio.wait(tasks, timeout=END_SECONDS)
+            _, late = await asyncio.wait(tasks, timeout=end_seconds)
             for task in late:
                 task.cancel()
             for client in clients:

@@ -28,8 +28,14 @@ class History:
     items: list[tuple[str, str, str]] = field(default_factory=list)
     responses: list[str] = field(default_factory=list)
     resumed: list[tuple[float, Resumed]] = field(default_factory=list)
+    # The provider's id of the line that the caller was told of with each stream.
+    lines: list[str] = field(default_factory=list)
     unrestored: list[str] = field(default_factory=list)
+    # First and last number of what it was told that the store has lost.
+    store_gaps: list[tuple[int, int]] = field(default_factory=list)
     came_at: list[float] = field(default_factory=list)
+    # From each word until it is heard of as an item.
+    heard_after: list[float] = field(default_factory=list)
     closed: Closed | None = None
     failure: str = ""
 
@@ -40,12 +46,22 @@ NUMBERED: Final = (ItemDone, ResponseDone, StateChanged, InputCommitted, Closed)
 class Talker:
     """One session: `run` opens it, talks until `stop`, and hears everything that is due."""
 
-    def __init__(self, client: AsyncClient, name: str) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        name: str,
+        overrides: control.SessionOverrides | None = TEXT,
+        template: str = "default",
+        pause_seconds: float = PAUSE_SECONDS,
+    ) -> None:
         self.name = name
         self.history = History()
         self.opened = asyncio.Event()
         self.owner = ""
         self._client = client
+        self._pause_seconds = pause_seconds
+        self._said_at: dict[str, float] = {}
+        self._how: dict[str, Any] = {"template": template, "overrides": overrides, "correlation_id": name}
         self._stopped = asyncio.Event()
         self._heard = asyncio.Event()
         self._numbers = itertools.count(1)
@@ -68,8 +84,9 @@ class Talker:
     async def run(self) -> History:
         """Live the whole session."""
         try:
-            async with self._client.open(resumable=True, overrides=TEXT, correlation_id=self.name) as session:
+            async with self._client.open(resumable=True, **self._how) as session:
                 self.owner = session.opened.owner_address
+                self.history.lines.append(session.opened.upstream_session_id)
                 talking = asyncio.create_task(self._talk(session))
                 try:
                     await self._hear(session)
@@ -86,11 +103,12 @@ class Talker:
             number = next(self._numbers)
             words = f"{self.name} says number {number}"
             history.sent.append(words)
+            self._said_at[words] = time.monotonic()
             await session.send_text(words)
             if number % WORDS_AN_ANSWER == 0:
                 history.answers_asked += 1
                 await session.create_response()
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(self._pause_seconds)
         await session.end_input()
 
     async def _hear(self, session: Any) -> None:
@@ -105,14 +123,19 @@ class Talker:
         match event:
             case ItemDone():
                 history.items.append((event.item_id, event.role, event.text))
+                if (said_at := self._said_at.pop(event.text, None)) is not None:
+                    history.heard_after.append(now - said_at)
                 self.opened.set()  # and stored: an event that has a number comes behind all before it
             case ResponseDone():
                 history.responses.append(event.response_id)
             case StateChanged():
                 history.unrestored += event.unrestored_items
+                if event.lost_from:
+                    history.store_gaps.append((event.lost_from, event.lost_to))
             case Resumed():
                 self.owner = event.owner_address
                 self._heard.set()
+                history.lines.append(event.upstream_session_id)
                 history.resumed.append((now, event))
             case Closed():
                 history.closed = event

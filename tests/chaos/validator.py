@@ -29,7 +29,8 @@ def judge(histories: Iterable[History]) -> Verdict:
 
 def _judge_one(history: History, who: str, verdict: Verdict) -> None:
     verdict.total += history.numbered
-    told = [text for _, role, text in history.items if role == "user"]
+    # What was spoken has no words of its own.
+    told = [text for _, role, text in history.items if role == "user" and text]
     counts = Counter(told)
     gaps = sum(
         resumed.gap.to - getattr(resumed.gap, "from") + 1 for _, resumed in history.resumed if resumed.HasField("gap")

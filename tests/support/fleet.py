@@ -25,6 +25,8 @@ class Fleet:
     provider: SimulatedProvider
     # Where each has its file and its words.
     folders: dict[str, Path]
+    # With what each begins; another tree's may be put here before a restart. None = as these tests run.
+    environments: dict[str, Mapping[str, str] | None]
     # None = somebody else's.
     own_redis: RedisServer | None
 
@@ -43,7 +45,7 @@ class Fleet:
         assert ended.ended, f"{address} runs"
         folder = self.folders[address]
         log = folder / f"gateway-{len(list(folder.glob('*.log')))}.log"
-        self.gateways[address] = Process(_arguments(folder / "trunkline.yaml"), log)
+        self.gateways[address] = Process(_arguments(folder / "trunkline.yaml"), log, self.environments[address])
         return self.gateways[address]
 
 
@@ -55,13 +57,14 @@ def fleet(
     provider: SimulatedProvider | None = None,
     redis: Mapping[str, Any] | None = None,
     advertised: Mapping[str, str] | None = None,
+    environments: Sequence[Mapping[str, str] | None] | None = None,
     **changes: Any,
 ) -> Iterator[Fleet]:
     """Run them; each tells its own address as `owner_address`.
 
     `simulated` are the simulator's options. A `provider` that runs already, and settings that lead to a
     `redis` that runs already, are used instead of new ones. `advertised` gives the addresses to listen on,
-    `count` of them, and what each tells instead, where something stands between.
+    `count` of them, and what each tells instead, where something stands between. `environments` are theirs, in order.
     """
     with tempfile.TemporaryDirectory(prefix="tk", dir="/tmp") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
@@ -70,30 +73,30 @@ def fleet(
         provider = provider or stack.enter_context(simulated_provider(folder, **(simulated or {})))
         places = advertised or {address: address for address in (f"127.0.0.1:{free_port()}" for _ in range(count))}
         assert len(places) == count
+        begins_with = dict(zip(places, environments or [None] * count, strict=True))
         gateways: dict[str, Process] = {}
         folders: dict[str, Path] = {}
         for number, (address, told) in enumerate(places.items()):
             folders[address] = folder / f"gateway-{number}"
             folders[address].mkdir()
-            gateways[address] = _begun(folders[address], (address, told), provider, {**(settings or {}), **changes})
+            sections = {**_sections(address, told, provider), **(settings or {}), **changes}
+            config = write_yaml(folders[address], sections)
+            gateways[address] = Process(_arguments(config), folders[address] / "gateway.log", begins_with[address])
             stack.callback(lambda each: _ended(gateways[each]), address)
         for process in gateways.values():
             process.says('"serving"')
-        yield Fleet(gateways, provider, folders, own)
+        yield Fleet(gateways, provider, folders, begins_with, own)
 
 
-def _begun(folder: Path, place: tuple[str, str], provider: SimulatedProvider, changes: Mapping[str, Any]) -> Process:
-    address, told = place
-    content = {
+def _sections(address: str, told: str, provider: SimulatedProvider) -> dict[str, Any]:
+    return {
         "grpc": {"address": address, "advertise": told},
         "ops": {"address": f"127.0.0.1:{free_port()}"},
         "accounts": UNLIMITED,
         "targets": {"openai": {"url": provider.url}},
         "limits": {"drain_seconds": 1},
         "pools": {"default": pool()},
-        **changes,
     }
-    return Process(_arguments(write_yaml(folder, content)), folder / "gateway.log")
 
 
 def _arguments(config: Path) -> list[str]:

@@ -65,7 +65,7 @@ class Route:
         self.connections = 0
         self._moves = asyncio.Event()
         self._moves.set()
-        self._swallows = False
+        self._swallows = self._refuses = False
         self._holed = set[asyncio.WriteTransport]()
         self._ends = set[asyncio.WriteTransport]()
 
@@ -85,7 +85,7 @@ class Route:
 
     def heal(self) -> None:
         """Have no fault any more. A connection that has lost bytes is reset, as it can never go on."""
-        self.delay_seconds, self._swallows = 0.0, False
+        self.delay_seconds, self._swallows, self._refuses = 0.0, False, False
         self._moves.set()
         for end in self._holed & self._ends:
             _reset(end)
@@ -96,10 +96,18 @@ class Route:
         for end in tuple(self._ends):
             _reset(end)
 
+    def cut(self) -> None:
+        """End every connection with RST, and each new one."""
+        self._refuses = True
+        self.reset()
+
     # Carrying.
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection to its end."""
+        if self._refuses:
+            _reset(writer.transport)
+            return
         host, _, port = self._backend.rpartition(":")
         try:
             there, back = await asyncio.open_connection(host, int(port))

@@ -25,6 +25,8 @@ from tests.support.waiting import eventually_sync
 START_SECONDS: Final = 10.0
 CLIENT_SECONDS: Final = 2.0
 LAST_WORDS_BYTES: Final = 2048
+# Shorter than what makes Sentinels and nodes believe that a replica is gone.
+LAG_SECONDS: Final = 0.3
 # Or the client would try for half a minute.
 ONCE: Final = Retry(NoBackoff(), 0)
 
@@ -137,3 +139,18 @@ def all_ended(processes: Sequence[RedisProcess]) -> Iterator[None]:
     finally:
         for process in processes:
             process.kill()
+
+
+@contextmanager
+def parted(primary: RedisProcess, replicas: Sequence[RedisProcess]) -> Iterator[None]:
+    """Let replicas fall behind for the block, as when the network between them and their primary is cut."""
+    for each in replicas:
+        each.freeze()
+    # Or what is sent meanwhile would wait for them in the kernel.
+    primary.ask("CLIENT", "KILL", "TYPE", "replica")
+    time.sleep(LAG_SECONDS)
+    try:
+        yield
+    finally:
+        for each in replicas:
+            each.thaw()

@@ -19,7 +19,7 @@ from tests.support.redis_access import (
     gateway_user,
     operator_user,
 )
-from tests.support.redis_process import RedisProcess, all_ended
+from tests.support.redis_process import RedisProcess, all_ended, parted
 from tests.support.redis_tls import Certificates, listening
 from tests.support.waiting import eventually_sync
 
@@ -29,6 +29,8 @@ QUORUM: Final = 2
 DOWN_AFTER_MS: Final = 700
 READY_SECONDS: Final = 20.0
 PROMOTION_SECONDS: Final = 30.0
+# To ask all of them is work for a machine that is measured meanwhile.
+LOOK_SECONDS: Final = 0.05
 # Before a gateway sends its first write it may ask a server whether it is the primary.
 SENTINEL_RULES: Final = "+role"
 
@@ -69,6 +71,14 @@ class SentinelRedis:
         self.servers[port].freeze()
         return port
 
+    def lose_primary(self, *, frozen: bool) -> int:
+        """Lose it with what no replica has; return it when another one has its place."""
+        old = self.current_primary()
+        with parted(self.servers[old], [each for port, each in self.servers.items() if port != old]):
+            assert (self.freeze_primary() if frozen else self.kill_primary()) == old
+        self.until_promoted(old)
+        return old
+
     def until_promoted(self, instead_of: int) -> int:
         """Wait until every Sentinel that runs names another server, and it takes writes; return its port."""
 
@@ -76,12 +86,12 @@ class SentinelRedis:
             named = [_named_by(each) for each in self.sentinels.values() if each.running]
             return len({*named} - {0, instead_of}) == len({*named}) == 1 and _is_primary(self.servers[named[0]])
 
-        eventually_sync(promoted, f"another primary than {instead_of}", PROMOTION_SECONDS)
+        eventually_sync(promoted, f"another primary than {instead_of}", PROMOTION_SECONDS, LOOK_SECONDS)
         return self.current_primary()
 
     def until_replicated(self) -> None:
         """Wait until the primary has its replicas in step, and every Sentinel knows of all and of the others."""
-        eventually_sync(self._whole, "the Sentinels know everybody", READY_SECONDS)
+        eventually_sync(self._whole, "the Sentinels know everybody", READY_SECONDS, LOOK_SECONDS)
 
     def _whole(self) -> bool:
         primary, replicas = self.primary.info("replication"), len(self.servers) - 1

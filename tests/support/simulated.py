@@ -65,8 +65,16 @@ class SimulatedProvider:
         """Return what `GET /_sim/connections` tells. Blocks: ask it from a thread where a loop runs."""
         return self._ask("connections", None)
 
+    def committed(self) -> dict[str, Any]:
+        """Return what `GET /_sim/committed` tells. Blocks, too."""
+        return self._ask("committed", None)
+
     def strike(self, faults: Sequence[dict[str, Any]], scope: str = "new") -> dict[str, Any]:
         return self._ask("faults", {"faults": list(faults), "scope": scope})
+
+    def close(self, code: int = 1006, **which: Any) -> int:
+        """Close open sockets, all or by `count` or `session_id`; return how many. 1006 = by RST."""
+        return int(self._ask("close", {"code": code, **which})["closed"])
 
     def _ask(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()

@@ -19,12 +19,23 @@ SESSIONS = 24
 PAUSE_SECONDS = 0.005
 
 
+def key_of(session_id: str) -> SessionKey:
+    return SessionKey("acme", session_id)
+
+
+def words(session_id: str, seq: int) -> bytes:
+    """Return what an entry holds."""
+    return f"{session_id} says {seq}".encode()
+
+
 @dataclass
 class Stream:
     """One session whose owner appends without end, and tries again what was not confirmed."""
 
     store: RedisStore
     key: SessionKey
+    # From one append to the next, at least: so that a busy machine does not thin out the load.
+    every_seconds: float = 0.0
     acknowledged: list[LogEntry] = field(default_factory=list)
     # When each was confirmed.
     times: list[float] = field(default_factory=list)
@@ -33,8 +44,8 @@ class Stream:
     async def run(self) -> None:
         now = asyncio.get_running_loop().time
         while True:
-            seq = len(self.acknowledged) + 1
-            entry = LogEntry(seq, f"{self.key.session_id} says {seq}".encode())
+            began, seq = now(), len(self.acknowledged) + 1
+            entry = LogEntry(seq, words(self.key.session_id, seq))
             try:
                 await self.store.append(self.key, 1, [entry])
             except StoreError as error:
@@ -45,15 +56,15 @@ class Stream:
                 continue
             self.acknowledged.append(entry)
             self.times.append(now())
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(max(PAUSE_SECONDS, began + self.every_seconds - now()))
 
 
 @contextlib.asynccontextmanager
-async def streams(options: RedisOptions) -> AsyncIterator[list[Stream]]:
+async def streams(options: RedisOptions, every_seconds: float = 0.0) -> AsyncIterator[list[Stream]]:
     """Append until the block ends; any other error than STORE_UNAVAILABLE fails the test."""
     async with RedisStore(options, sealing_keys()) as store, asyncio.TaskGroup() as group:
         assert not store.degraded
-        made = [Stream(store, SessionKey("acme", f"s{number}")) for number in range(SESSIONS)]
+        made = [Stream(store, key_of(f"s{number}"), every_seconds) for number in range(SESSIONS)]
         tasks = [group.create_task(each.run()) for each in made]
         yield made
         for task in tasks:

@@ -18,12 +18,14 @@ async def eventually(holds: Callable[[], object], what: str, seconds: float = SE
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
-def eventually_sync(holds: Callable[[], object], what: str, seconds: float = SECONDS) -> None:
+def eventually_sync(
+    holds: Callable[[], object], what: str, seconds: float = SECONDS, pause_seconds: float = _PAUSE_SECONDS
+) -> None:
     """Do the same without an event loop."""
     ends_at = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < ends_at, f"not within {seconds} s: {what}"
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(pause_seconds)
 
 
 def takes_calls(path: Path) -> bool:
