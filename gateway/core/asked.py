@@ -1,6 +1,6 @@
 """What a caller has asked of its line and was not answered yet."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -27,6 +27,11 @@ class Asked:
                 del requests[next(iter(requests))]
         while len(self.created) > CREATED_MAX:
             del self.created[next(iter(self.created))]
+
+    def is_open(self, untold: Collection[str]) -> bool:
+        """Whether something has no answer yet; `untold` = items of which the caller was not told that they are done."""
+        created = any(item_id in untold for item_id in self.created.values())
+        return created or bool(self.patches or self.deletions or self.truncations)
 
     def drop(self, event_id: str) -> None:
         """Forget a request that was refused."""

@@ -146,9 +146,21 @@ class Continuity:
 
         Return their event ids in order, and what is owed; nothing of either where no commit is pending.
         """
-        pending = tuple(self._commits)
+        if not self._commits:
+            return (), ()
+        pending, owed = tuple(self._commits), self._history.owed.requests()
         self._commits.clear()
-        return pending, self._history.withhold() if pending else ()
+        self._history.replayed()
+        return pending, owed
+
+    def is_asked_again(self, response_id: str) -> bool:
+        """Whether the next line is asked for an answer again that this one has not given."""
+        return self._history.owed.is_asked_again(response_id)
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether the line has not answered yet to something that it was told, answers apart."""
+        return self._history.is_unconfirmed
 
     def line_lost(self) -> None:
         """Record that the line is gone."""

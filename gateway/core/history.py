@@ -12,7 +12,7 @@ from gateway.core import events as out
 from gateway.core import items
 from gateway.core.asked import ASKED_MAX, Asked
 from gateway.core.items import Body
-from gateway.core.owed import Begun, Owed
+from gateway.core.owed import ASKED_AGAIN, Begun, Owed
 from gateway.core.replay import Replay
 from gateway.core.template import overlay
 from gateway.core.turns import TurnTaking
@@ -51,7 +51,7 @@ class History:
         self._begun: dict[str, Begun] = {}
         # Changes of the configuration that are the gateway's own, and not confirmed.
         self._own_updates: dict[str, None] = {}
-        self._owed = Owed()
+        self.owed = Owed()
 
     # From the caller.
 
@@ -75,9 +75,9 @@ class History:
             case "input_audio_buffer.commit":
                 asked.commits[event_id] = None
             case "response.create":
-                self._owed.ask(event_id, event)
+                self.owed.ask(event_id, event)
             case "response.cancel":
-                self._owed.cancel(event.get("response_id"))
+                self.owed.cancel(event.get("response_id"))
         if len(asked.patches) > ASKED_MAX:
             self._confirm(next(iter(asked.patches)))
         asked.bound()
@@ -96,8 +96,8 @@ class History:
 
     def interrupted(self, response_id: str, item_id: str, sent_ms: int, received_ms: int) -> None:
         """Record that an answer was cut: of the audio that came so much has gone to the caller."""
-        if sent_ms and not self._owed.is_apart(response_id):
-            self._owed.say(response_id)
+        if sent_ms and not self.owed.is_apart(response_id):
+            self.owed.say(response_id)
             begun = self._begun.setdefault(item_id, Begun(response_id))
             begun.sent_ms, begun.received_ms = sent_ms, received_ms
 
@@ -106,6 +106,11 @@ class History:
         item = self._items.get(item_id)
         if item is not None and item.body is not None and 0 <= end_ms < item.audio_ms:
             self._put(item_id, _Item(items.cut(item.body, end_ms, item.audio_ms), end_ms))
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether the line has not answered yet to something that it was told, answers apart."""
+        return self._asked.is_open(self._items.keys() - self._told)
 
     def line_lost(self) -> None:
         """Record that the line is gone; whatever was heard of an answer stays said."""
@@ -122,7 +127,7 @@ class History:
                 self._put(item_id, _Item(items.said(words)))
         self._begun.clear()
         self._own_updates.clear()
-        self._owed.line_lost()
+        self.owed.line_lost()
 
     # For a fresh line.
 
@@ -151,23 +156,17 @@ class History:
         return Replay(
             configuration=self.configuration,
             items=tuple({"type": "conversation.item.create", "item": {**b, "id": i}} for i, b in known.items()),
-            requests=self._owed.requests(),
+            requests=self.owed.requests(),
             unrestored=(*self._forgotten, *(item_id for item_id in self._items if item_id not in known)),
             unconfirmed=frozenset(known.keys() - self._told),
             confirmed=confirmed,
             updates=updates,
         )
 
-    def withhold(self) -> tuple[Mapping[str, Any], ...]:
-        """Give up every commit that was not answered, and every answer that is owed; return those."""
-        requests = self._owed.requests()
-        self.replayed()
-        return requests
-
     def replayed(self) -> None:
         """Record that a fresh line is being told: what is asked for again has new event ids."""
         self._asked.commits.clear()
-        self._owed.asked_again()
+        self.owed.asked_again()
 
     def named(self, unrestored: Iterable[str]) -> None:
         """Record that the caller knows what could not be restored: it is named once."""
@@ -181,15 +180,15 @@ class History:
         if self._asked.commits:
             self._asked.commits.pop(next(iter(self._asked.commits)))
         else:
-            self._owed.turn_ended(is_answered=self._turns.by_server and self._turns.create_response)
+            self.owed.turn_ended(is_answered=self._turns.by_server and self._turns.create_response)
 
     def _spoken(self, event: out.TranscriptDelta) -> None:
-        if not self._owed.is_apart(event.response_id):
+        if not self.owed.is_apart(event.response_id):
             self._begun.setdefault(event.item_id, Begun(event.response_id)).words.append(event.delta)
 
     def _written(self, event: out.TextDelta) -> None:
-        self._owed.say(event.response_id)
-        if not self._owed.is_apart(event.response_id):
+        self.owed.say(event.response_id)
+        if not self.owed.is_apart(event.response_id):
             begun = self._begun.setdefault(event.item_id, Begun(event.response_id, is_written=True))
             begun.words.append(event.delta)
 
@@ -215,14 +214,13 @@ class History:
             self._put(event.item_id, _Item(items.written("user", event.text)))
 
     def _called(self, event: out.ToolCall) -> None:
-        self._owed.say(event.response_id)
-        if not self._owed.is_apart(event.response_id):
+        self.owed.say(event.response_id)
+        if not self.owed.is_apart(event.response_id):
             self._put(event.item_id, _Item(items.call(event.call_id, event.name, event.arguments_json)))
 
     def _deleted(self, event: out.ItemDeleted) -> None:
-        deletions = self._asked.deletions
-        for event_id in [event_id for event_id, asked in deletions.items() if asked == event.item_id]:
-            del deletions[event_id]
+        asked = self._asked
+        asked.deletions = {event_id: each for event_id, each in asked.deletions.items() if each != event.item_id}
         self._drop(event.item_id)
 
     def _truncated(self, event: out.ItemTruncated) -> None:
@@ -237,10 +235,11 @@ class History:
             self._confirm(next(iter(self._asked.patches)))
 
     def _answering(self, event: out.ResponseCreated) -> None:
-        self._owed.begin(event.response_id)
+        self.owed.begin(event.response_id)
 
     def _answered(self, event: out.ResponseDone) -> None:
-        self._owed.end(event.response_id)
+        if event.status_reason != ASKED_AGAIN:  # a log says so: it is owed still
+            self.owed.end(event.response_id)
         self._begun = {item_id: each for item_id, each in self._begun.items() if each.response_id != event.response_id}
 
     def _refused(self, event_id: str) -> None:
@@ -248,7 +247,7 @@ class History:
             self._drop(created)
         self._own_updates.pop(event_id, None)
         self._asked.drop(event_id)
-        self._owed.refuse(event_id)
+        self.owed.refuse(event_id)
 
     def _confirm(self, event_id: str) -> None:
         self.configuration = overlay(self.configuration, self._asked.patches.pop(event_id))

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from gateway.core.asked import ASKED_MAX
 
 Request = Mapping[str, Any]
+# Why an answer ended that its line had not given, and for which the next one is asked.
+ASKED_AGAIN: Final = "asked_again"
 
 
 @dataclass(slots=True)
@@ -85,6 +87,11 @@ class Owed:
         """Whether an answer is none of the conversation's."""
         answer = self._answers.get(response_id)
         return answer is not None and answer.is_apart
+
+    def is_asked_again(self, response_id: str) -> bool:
+        """Whether the next line is asked for an answer again that this one has not given."""
+        answer = self._answers.get(response_id)
+        return answer is not None and not answer.has_begun
 
     def end(self, response_id: str) -> None:
         """Record that an answer has ended; a log does not tell when it began."""

@@ -92,14 +92,18 @@ class Relay:
         if silence:
             self.continuity.audio(silence)
             await self.send(encode_append(silence))
-        # Without a line, what is owed is asked of the next one.
-        while (self._upstream is None or self.conversation.is_due(self._now())) and self._now() < deadline:
+        while self._is_due() and self._now() < deadline:
             self._moved.clear()
             try:
                 async with asyncio.timeout(DUE_POLL_SECONDS):
                     await self._moved.wait()
             except TimeoutError:
                 continue
+
+    def _is_due(self) -> bool:
+        """Whether the caller is still to hear of something. Without a line, what is owed is asked of the next one."""
+        is_unconfirmed = self.continuity.is_unconfirmed or not self._teller.restoration.is_over
+        return self._upstream is None or is_unconfirmed or self.conversation.is_due(self._now())
 
     # Its line.
 

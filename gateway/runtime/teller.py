@@ -9,6 +9,7 @@ from gateway.core import events as out
 from gateway.core.continuity import Continuity
 from gateway.core.conversation import Conversation
 from gateway.core.intake import Intake
+from gateway.core.owed import ASKED_AGAIN
 from gateway.core.record import Note
 from gateway.core.restoration import Restoration
 from gateway.core.session import SessionState
@@ -76,6 +77,8 @@ class Teller:
         ends = self._conversation.line_lost(now, self._continuity.rest_bytes, cause)
         dropped: dict[str, int] = {}
         for event in ends:
+            if isinstance(event, out.ResponseDone) and self._continuity.is_asked_again(event.response_id):
+                event = replace(event, status_reason=ASKED_AGAIN)  # noqa: PLW2901 the same event, told as what it is
             self._pass_on(event, dropped)
         self._continuity.line_lost()
 

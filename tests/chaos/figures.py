@@ -93,6 +93,7 @@ BOUNDS: Final = (
     Bound("failed_calls", at_most=0),
     _counted("input_samples.outages", 40),
     Bound("input_samples.lost", at_most=0),
+    Bound("input_samples.refused", at_most=0),
     Bound("input_samples.doubled", at_most=0),
     Bound("rolling_restart.failed_calls", at_most=0),
     Bound("rolling_restart.events_lost", at_most=0),

@@ -633,7 +633,7 @@ class ResponseDone(_message.Message):
     status: Global___ResponseStatus.ValueType
     """How it ended."""
     status_reason: _builtins.str
-    """The provider's word for why, e.g. `turn_detected`, `max_output_tokens`, or `line_lost`; empty when complete."""
+    """The provider's word for why, e.g. `turn_detected`, `max_output_tokens`, `line_lost`, or `asked_again`; empty when complete."""
     error_code: _builtins.str
     """The provider's error code when it failed."""
     @_builtins.property

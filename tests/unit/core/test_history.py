@@ -178,6 +178,15 @@ def test_what_was_asked_and_answered_is_not_asked_again() -> None:
     assert replay.requests == ()
 
 
+def test_an_answer_that_its_line_had_not_given_is_owed_still_where_a_log_says_so() -> None:
+    history = History(SESSION)
+    history.sent({"type": "response.create", "event_id": "c1"})
+    history.heard(out.ResponseDone("r1", "cancelled", "asked_again", "", out.Usage(), 0, 0, 0, {}))
+    assert [event["event_id"] for event in history.replay({}).requests] == ["c1"]
+    history.heard(done("r2"))
+    assert history.replay({}).requests == ()
+
+
 def test_a_log_that_does_not_tell_of_beginnings_owes_no_answer_that_has_ended() -> None:
     history = History(SESSION)
     history.heard(out.InputCommitted("u1"))

@@ -130,6 +130,33 @@ async def test_audio_that_had_not_gone_out_counts_as_unheard(stage: Stage) -> No
     assert cut.sent_samples == 240 * caller.kinds().count(out.OutputAudio) < 1200
 
 
+async def test_an_answer_that_is_asked_for_again_is_told_as_such(stage: Stage) -> None:
+    await stage.warm()
+    caller, _ = await stage.opened()
+    caller.control("response.create")
+    await turns(5)
+    first = stage.line
+    first.tell("response.created", response={"id": "r"})
+    await turns(5)
+    second = await lost(stage, first)
+    (done,) = [event for event in caller.events() if isinstance(event, out.ResponseDone)]
+    assert (done.response_id, done.status, done.status_reason) == ("r", "cancelled", "asked_again")
+    assert heard(second) == ["response.create"]
+
+
+async def test_goodbye_waits_for_what_was_said_right_before_it(stage: Stage) -> None:
+    await stage.warm()
+    caller, call = await stage.opened()
+    say(caller, "One more thing")
+    caller.say(out.Bye())
+    await asyncio.sleep(2.0)
+    assert not call.done()
+    line = stage.line
+    line.tell("conversation.item.done", item={"id": line.sent[0]["item"]["id"], "type": "message", "role": "user"})
+    assert await ended(stage, call) is None
+    assert out.ItemDone in caller.kinds()
+
+
 async def test_an_answer_that_nobody_had_heard_is_asked_for_again(stage: Stage) -> None:
     await stage.warm()
     caller, _ = await stage.opened()
