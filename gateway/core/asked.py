@@ -30,8 +30,11 @@ class Asked:
 
     def is_open(self, untold: Collection[str]) -> bool:
         """Whether something has no answer yet; `untold` = items of which the caller was not told that they are done."""
-        created = any(item_id in untold for item_id in self.created.values())
-        return created or bool(self.patches or self.deletions or self.truncations)
+        return bool(self.untold(untold) or self.patches or self.deletions or self.truncations)
+
+    def untold(self, untold: Collection[str]) -> list[str]:
+        """Return which of these items were created and have no answer yet, in order."""
+        return [item_id for item_id in self.created.values() if item_id in untold]
 
     def drop(self, event_id: str) -> None:
         """Forget a request that was refused."""

@@ -206,7 +206,11 @@ class History:
                 body = items.written(event.role, event.text)
             case "function_call_output":
                 body = items.result(event.call_id, event.text)
+        is_old = item is None and event.role == "user"  # its beginning is cut off a log: these are newer
+        untold = self._asked.untold(self._items.keys() - self._told) if is_old else ()
         self._put(event.item_id, _Item(body, event.audio_ms))
+        for name in untold:
+            self._items[name] = self._items.pop(name)
 
     def _transcribed(self, event: out.UserTranscript) -> None:
         item = self._items.get(event.item_id)

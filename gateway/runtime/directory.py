@@ -31,6 +31,8 @@ STOP_SECONDS = 5.0
 LOOK_SECONDS = 0.5
 # So many sessions are sent to another gateway at each look.
 MOVES_A_LOOK = 5
+# So large a part of the sessions may wait for one and the same caller to come back.
+WAITING_RATIO = 0.5
 # Streams that have not said `open` yet, all callers' together: so many times the sessions that there may be.
 SILENT_TIMES = 2
 
@@ -129,6 +131,8 @@ class Directory:
     def _open(self, attachment: Attachment, begins: out.OpenRequest | Claim) -> LiveSession:
         if (refusal := self.refusal()) is not None:
             raise refusal
+        if not isinstance(begins, Claim):
+            self._check_waiting(attachment.stream.principal)
         session = LiveSession(attachment, begins, self._parts)
         owner = self._owners.spawn(session.run(), session.id)
         self._sessions[owner] = session
@@ -161,6 +165,18 @@ class Directory:
             text = f"this gateway has {self._sessions_max} sessions, its limit"
             return CapacityError(Reason.OVERLOADED, text, retry_after_seconds=1.0)
         return None
+
+    def _check_waiting(self, principal: Principal) -> None:
+        """Raise `CapacityError` when too many sessions wait for this caller, who opens them and hangs up on them."""
+        allowed = max(1, round(self._sessions_max * WAITING_RATIO))
+        if len(self._sessions) < allowed:
+            return
+        name = principal.tenant, principal.caller
+        own = (each for each in self._sessions.values() if (each.principal.tenant, each.principal.caller) == name)
+        waiting = sum(each.callers is not None and each.callers.is_away for each in own)
+        if waiting >= allowed:
+            text = f"{waiting} sessions of this caller wait for it to come back: resume them, or say bye"
+            raise CapacityError(Reason.OVERLOADED, text, retry_after_seconds=1.0)
 
     def _check_silent(self, principal: Principal) -> None:
         """Raise `CapacityError` when no further stream is listened to: too many have not said `open`.

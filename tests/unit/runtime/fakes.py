@@ -252,7 +252,11 @@ class Store:
         self.log: dict[SessionKey, list[LogEntry]] = {}
         # Whoever comes with a lower one is refused.
         self.epochs: dict[SessionKey, int] = {}
+        # The highest control that each log has had.
+        self.cseqs: dict[SessionKey, int] = {}
         self.appends: list[tuple[int, ...]] = []
+        # Of each log so many entries are kept, and the first; None = all.
+        self.entries_max: int | None = None
         self.finished: list[SessionKey] = []
         self.failure: Exception | None = None
         self.finish_failure: Exception | None = None
@@ -276,6 +280,9 @@ class Store:
             raise LogGapError(ends_at)
         assert [entry.seq for entry in entries] == list(range(entries[0].seq, entries[0].seq + len(entries)))
         log.extend(entry for entry in entries if entry.seq > ends_at)
+        self.cseqs[key] = max(self.cseqs.get(key, 0), *(entry.cseq for entry in entries))
+        if self.entries_max is not None:  # the first one says whose session it is
+            log[1:] = log[1:][-self.entries_max :]
         return ends_at
 
     async def claim(
@@ -287,8 +294,7 @@ class Store:
         if not entries or key in self.finished:
             return None
         self.epochs[key] = epoch = max(self.epochs.get(key, 1), token_epoch) + 1
-        cseq = max(entry.cseq for entry in entries)
-        return Claimed(epoch, max(entries[-1].seq, last_seq), cseq, tuple(entries))
+        return Claimed(epoch, max(entries[-1].seq, last_seq), self.cseqs[key], tuple(entries))
 
     async def read(self, key: SessionKey, from_seq: int = 1) -> list[LogEntry]:
         return [entry for entry in self.log.get(key, []) if entry.seq >= from_seq]

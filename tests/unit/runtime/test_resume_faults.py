@@ -9,7 +9,7 @@ from gateway.core.errors import Reason, StoreError
 from gateway.core.session import SessionState
 from gateway.runtime.session_options import ResumeOptions
 from tests.support.virtual_time import now, turns
-from tests.unit.runtime.fakes import EVENT_BYTES
+from tests.unit.runtime.fakes import EVENT_BYTES, EVIL, Caller
 from tests.unit.runtime.resuming import Phone
 from tests.unit.runtime.stage import Stage
 from tests.unit.runtime.talk import speak
@@ -150,6 +150,23 @@ async def test_a_gateway_that_does_not_know_the_template_fences_nobody(pair: Pai
     assert await phone.resume() is not None
     pair.second.pools.update(pools)
     assert pair.first.store.epochs == {}
+
+
+async def test_a_caller_that_hangs_up_on_its_sessions_leaves_room_for_others(phone: Phone) -> None:
+    stage = phone.stage
+    await phone.drop()
+    again, other = Caller(), Caller(EVIL)
+    for each in (again, other):
+        each.say(out.OpenRequest(resumable=True))
+    refusal = await stage.serve(again)
+    assert refusal is not None
+    assert refusal.reason is Reason.OVERLOADED
+    call = stage.serve(other)
+    await other.until(out.Opened)
+    other.say(out.Bye(now=True, cseq=1))
+    await call
+    await phone.come_back()
+    assert await phone.hang_up() is None
 
 
 async def test_audio_that_is_not_played_holds_no_event(phone: Phone) -> None:

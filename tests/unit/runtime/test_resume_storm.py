@@ -10,12 +10,14 @@ STEPS = 6
 TURNS = 60
 
 
-async def weathered(seed: int, fault_at: tuple[str, int] | None = None) -> None:
-    storm = Storm(seed)
+async def weathered(
+    seed: int, fault_at: tuple[str, int] | None = None, entries_max: int | None = None, steps: int = STEPS
+) -> None:
+    storm = Storm(seed, entries_max)
     try:
         await storm.begin()
         if fault_at is None:
-            await live(storm, STEPS)
+            await live(storm, steps)
         else:
             await struck(storm, *fault_at)
         judge(storm)
@@ -44,6 +46,11 @@ async def test_a_fault_at_every_turn_of_the_loop_costs_nothing(fault: str) -> No
 async def test_a_session_weathers_many_faults() -> None:
     for seed in range(40):
         await weathered(seed)
+
+
+async def test_a_session_whose_log_is_too_long_to_be_kept_goes_on_with_the_newest_of_it() -> None:
+    for seed in range(60):
+        await weathered(seed, entries_max=24, steps=16)
 
 
 @pytest.mark.heavy
