@@ -1,5 +1,6 @@
 """A wire that can be cut: a forwarder whose connections a test resets, refuses, or lets stand still."""
 
+import itertools
 import socket
 import struct
 import threading
@@ -17,10 +18,9 @@ class Cutter:
     """Forwards a port to another, in threads: blocking clients are tested too."""
 
     def __init__(self, target: str) -> None:
-        host, _, port = target.partition(":")
-        self._target = (host, int(port))
+        self.lead_to(target)
         self.address = f"127.0.0.1:{free_port()}"
-        self.connections = 0
+        self.connections = self.refused = 0
         # Cleared: who connects is reset at once.
         self.lets_in = threading.Event()
         self.lets_in.set()
@@ -30,6 +30,10 @@ class Cutter:
         self._changing = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", int(self.address.partition(":")[2])))
         self._threads = [_begun(self._accept)]
+
+    def lead_to(self, *targets: str) -> None:
+        """Lead new connections to these, one after the other, again and again: a balancer."""
+        self._targets = itertools.cycle(targets)
 
     def cut(self, *, lets_in: bool = True) -> None:
         """Reset every connection: RST, nothing is delivered that was on the way."""
@@ -67,12 +71,14 @@ class Cutter:
                 if self.lets_in.is_set():
                     self._forward(near)
                 else:
+                    self.refused += 1
                     _reset(near)
 
     def _forward(self, near: socket.socket) -> None:
         self.connections += 1
+        host, _, port = next(self._targets).partition(":")
         try:
-            far = socket.create_connection(self._target)
+            far = socket.create_connection((host, int(port)))
         except OSError:
             # Nobody is there, and nobody says so.
             self._pairs.append((near, near))

@@ -10,7 +10,7 @@ import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # private, and the only way to it
 
 from trunkline_client import AsyncClient, Client, ConnectionOptions, TlsOptions, TrunklineError
-from trunkline_client._channel import channel_arguments, is_local
+from trunkline_client._channel import channel_arguments, is_local, stream_arguments
 
 from . import scripts
 from .scripted_gateway import serving
@@ -45,6 +45,16 @@ def test_the_core_of_grpc_knows_every_argument() -> None:
     assert [name for name in names if name.encode() + b"\0" not in library] == []
     assert b"grpc.no_such_argument\0" not in library
     assert len(names) == len(set(names))
+
+
+def test_a_channel_for_one_stream_takes_one_connection_and_gives_up_with_who_waits_for_it() -> None:
+    library = Path(cygrpc.__file__).read_bytes()
+    arguments = dict(stream_arguments("127.0.0.1:1", every_option(), 0.25))
+    assert [name for name in arguments if name.encode() + b"\0" not in library] == []
+    assert "grpc.lb_policy_name" not in arguments
+    assert arguments["grpc.use_local_subchannel_pool"] == 1
+    assert arguments["grpc.min_reconnect_backoff_ms"] == 250
+    assert dict(stream_arguments("127.0.0.1:1", every_option(), 60.0))["grpc.min_reconnect_backoff_ms"] == 5_000
 
 
 def test_the_arguments_are_those_that_a_voice_stream_needs() -> None:

@@ -1,4 +1,4 @@
-"""The small pure parts of a session that outlives its streams: numbers, output, acknowledgements, silence, attempts."""
+"""The small pure parts of a session that outlives its streams: numbers, output, acknowledgements, silence."""
 
 import math
 
@@ -8,16 +8,11 @@ from hypothesis import strategies as st
 from trunkline.v1.event_pb2 import OutputAudio
 from trunkline.v1.session_pb2 import ConverseResponse, SeqRange
 
-from trunkline_client import ConnectionOptions, TrunklineError
+from trunkline_client import TrunklineError
 from trunkline_client._acks import NUMBERED_MAX, Acks
 from trunkline_client._numbers import Numbers
 from trunkline_client._output import Output
-from trunkline_client._resume import Attempt, Attempts, may_go_on, own_address
 from trunkline_client._silence import Silence
-from trunkline_client.errors import ADVICE_FOREIGN, REASONS, GatewayError, refusal
-
-LOST = refusal("CONNECTION_LOST", "cut")
-
 
 # Numbers.
 
@@ -174,78 +169,3 @@ def test_the_time_in_which_this_side_stood_still_does_not_count() -> None:
     assert not silence.is_over(5.2)
     silence.expect(6.0)
     assert silence.is_over(6.0)
-
-
-# Where to ask, and when.
-
-OPTIONS = ConnectionOptions()
-
-
-def test_the_owner_is_asked_first_then_the_own_address_with_growing_pauses() -> None:
-    attempts = Attempts(LOST, "owner:1", 120, OPTIONS, now=0.0)
-    found = [attempts.next(0.0, chance=1.0) for _ in range(9)]
-    assert found[0] == Attempt("owner:1", is_fresh=False, pause_seconds=0.0, timeout_seconds=1.0)
-    assert {each.owner for each in found[1:]} == {""}
-    assert [each.pause_seconds for each in found[1:]] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
-    assert attempts.next(0.0, chance=0.25).pause_seconds == 0.5
-
-
-def test_who_did_not_answer_is_asked_over_a_new_connection() -> None:
-    attempts = Attempts(refusal("TIMED_OUT", "silent"), "", 120, OPTIONS, now=0.0)
-    silent = attempts.next(0.0, 1.0)
-    assert own_address(silent, "gateway:1") == "gateway:1"
-    attempts.fail(LOST)
-    assert own_address(attempts.next(0.0, 1.0), "gateway:1") == ""
-
-
-@pytest.mark.parametrize("address", ["owner:1", "dns:///owner:1", "other:1"])
-def test_an_owner_elsewhere_is_asked_over_a_channel_of_its_own(address: str) -> None:
-    attempt = Attempts(LOST, "owner:1", 120, OPTIONS, now=0.0).next(0.0, 1.0)
-    assert own_address(attempt, address) == ("owner:1" if address == "other:1" else "")
-
-
-def test_without_an_owner_the_first_attempt_is_made_at_once() -> None:
-    attempts = Attempts(LOST, "", 120, OPTIONS, now=0.0)
-    assert [attempts.next(0.0, 1.0).pause_seconds for _ in range(3)] == [0.0, 0.05, 0.1]
-
-
-def test_all_of_it_is_over_with_the_window_and_the_last_cause_is_told() -> None:
-    attempts = Attempts(LOST, "", 2, OPTIONS, now=10.0)
-    assert attempts.next(11.5, 0.0).timeout_seconds == 0.5
-    attempts.fail(refusal("TIMED_OUT", "no answer"))
-    with pytest.raises(TrunklineError, match=r"CONNECTION_LOST: not resumed within 2 s; .*TIMED_OUT: no answer"):
-        attempts.next(12.0, 0.0)
-
-
-def test_a_gateway_that_says_later_is_asked_later() -> None:
-    draining = refusal("DRAINING", "going")
-    draining.retry_after_seconds = 0.75
-    attempts = Attempts(draining, "", 120, OPTIONS, now=0.0)
-    assert attempts.next(0.0, 0.0).pause_seconds == 0.75
-    attempts.fail(LOST)
-    assert attempts.next(0.0, 0.0).pause_seconds == 0.0
-
-
-GOES_ON = {"CONNECTION_LOST", "TIMED_OUT", "CANCELLED", "DRAINING", "OVERLOADED", "STORE_UNAVAILABLE", "RATE_LIMITED"}
-
-
-@pytest.mark.parametrize("reason", REASONS)
-def test_what_a_gateway_says_is_final_but_for_four_words(reason: str) -> None:
-    assert may_go_on(refusal(reason, "")) == (reason in GOES_ON)
-    attempts = Attempts(LOST, "", 120, OPTIONS, now=0.0)
-    if reason in GOES_ON:
-        attempts.fail(refusal(reason, ""))
-    else:
-        with pytest.raises(TrunklineError, match=reason):
-            attempts.fail(refusal(reason, ""))
-
-
-def test_an_internal_error_of_the_transport_is_a_loss() -> None:
-    assert may_go_on(GatewayError("INTERNAL", "", advice=ADVICE_FOREIGN))
-
-
-def test_a_frozen_gateway_costs_little_and_a_slow_one_is_given_time() -> None:
-    silence = refusal("TIMED_OUT", "no word")
-    attempts = Attempts(silence, "owner:1", 120.0, ConnectionOptions(), 0.0)
-    patience = [attempts.next(0.0, 0.0).timeout_seconds for _ in range(8)]
-    assert patience == [0.25, 0.25, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0]

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Coroutine
-from typing import Final, Protocol, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import grpc
 from grpc import StatusCode, aio
@@ -54,7 +54,7 @@ class AsyncCall:
         except (aio.AioRpcError, asyncio.InvalidStateError):
             raise StreamOverError from None
         except asyncio.CancelledError:
-            raise_if_cut(self._call)
+            raise_if_cut()
             raise
 
     async def finish(self) -> None:
@@ -62,7 +62,7 @@ class AsyncCall:
         try:
             await self._call.done_writing()
         except asyncio.CancelledError:
-            raise_if_cut(self._call)
+            raise_if_cut()
             raise
 
     async def read(self) -> ConverseResponse | None:
@@ -72,7 +72,7 @@ class AsyncCall:
         except aio.AioRpcError as failure:
             status = await self._true_status(failure)
         except asyncio.CancelledError:
-            raise_if_cut(self._call)
+            raise_if_cut()
             raise
         if status.code() is StatusCode.OK:
             return None
@@ -113,20 +113,14 @@ class AsyncCall:
         return aio.AioRpcError(code, None, trailers, await self._call.details())
 
 
-class Cancellable(Protocol):
-    """Any call of grpc.aio."""
+def raise_if_cut() -> None:
+    """Raise CANCELLED if a call was cancelled under the running task, not with it.
 
-    def cancelled(self) -> bool:
-        """Tell whether this side has cancelled it."""
-
-
-def raise_if_cut(call: Cancellable) -> None:
-    """Raise CANCELLED if the call was cancelled under the running task, not with it.
-
-    grpc.aio raises `CancelledError` for both, which would end a task that nobody has cancelled.
+    grpc.aio raises `CancelledError` for both, which would end a task that nobody has cancelled. What a call says of
+    itself is no help: a write that hung has given it another status before.
     """
     task = asyncio.current_task()
-    if call.cancelled() and task is not None and not task.cancelling():
+    if task is not None and not task.cancelling():
         raise refusal("CANCELLED", "this side cancelled the call") from None
 
 
@@ -144,7 +138,7 @@ async def answer(call: aio.UnaryUnaryCall[_Request, _Value]) -> _Value:
     except aio.AioRpcError as failure:
         raise error_of(failure) from None
     except asyncio.CancelledError:
-        raise_if_cut(call)
+        raise_if_cut()
         raise
 
 
@@ -158,7 +152,7 @@ async def only_answer(call: RenewalCall) -> KeepAliveResponse:
     except aio.AioRpcError as failure:
         raise error_of(failure) from None
     except asyncio.CancelledError:
-        raise_if_cut(call)
+        raise_if_cut()
         raise
     if not answers:
         raise refusal("CONNECTION_LOST", "the renewal was not answered")

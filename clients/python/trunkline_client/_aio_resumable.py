@@ -14,9 +14,10 @@ from trunkline.v1.event_pb2 import Queued
 from trunkline.v1.session_pb2 import ConverseRequest, Open
 
 from trunkline_client._aio_call import AsyncCall, StreamOverError
+from trunkline_client._aio_dialling import AsyncDialler
 from trunkline_client._aio_session import AsyncSession
 from trunkline_client._resumable import ResumableCore
-from trunkline_client._resume import Attempt, Attempts
+from trunkline_client._resume import Attempts
 from trunkline_client._session import State
 from trunkline_client.errors import TrunklineError, refusal
 from trunkline_client.options import ConnectionOptions
@@ -38,16 +39,16 @@ class ResumableAsyncSession(AsyncSession):
 
     def __init__(
         self,
-        start: Callable[[Attempt | None], AsyncCall],
+        dialler: AsyncDialler,
         message: Open,
         options: ConnectionOptions,
         open_timeout_seconds: float,
         on_queued: Callable[[Queued], None] | None,
         opening: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
-        """Prepare; nothing is sent before `async with`. `start` is told of an attempt to resume."""
-        super().__init__(lambda: start(None), message, options, open_timeout_seconds, on_queued, opening)
-        self._dial = start
+        """Prepare; nothing is sent before `async with`."""
+        super().__init__(lambda: dialler.start(None), message, options, open_timeout_seconds, on_queued, opening)
+        self._dialler = dialler
         self._core = ResumableCore(options, _UNSENT_MAX_BYTES)
         # What the writer waits for, and what those who send wait for.
         self._due = asyncio.Event()
@@ -209,15 +210,17 @@ class ResumableAsyncSession(AsyncSession):
             attempt = attempts.next(time.monotonic(), random.random())  # noqa: S311 - chance, no secret
             await asyncio.sleep(attempt.pause_seconds)
             try:
-                async with asyncio.timeout(attempt.timeout_seconds):
-                    return await self._claim(attempt)
+                channel, is_owner = await self._dialler.dial(attempt)
+                attempts.reach(is_owner=is_owner)
+                call = self._call = await self._dialler.started(channel)
+                async with asyncio.timeout(attempt.answer_seconds):
+                    return await self._claimed(call)
             except TimeoutError:
                 attempts.fail(refusal("TIMED_OUT", "no answer to `resume` in time"))
             except TrunklineError as failure:
                 attempts.fail(failure)
 
-    async def _claim(self, attempt: Attempt) -> AsyncCall:
-        call = self._call = self._started(attempt)
+    async def _claimed(self, call: AsyncCall) -> AsyncCall:
         is_claimed = False
         try:
             with contextlib.suppress(StreamOverError):
@@ -228,15 +231,6 @@ class ResumableAsyncSession(AsyncSession):
             if not is_claimed:
                 await call.aclose()
         return call
-
-    def _started(self, attempt: Attempt) -> AsyncCall:
-        try:
-            return self._dial(attempt)
-        except TrunklineError:
-            raise
-        except Exception as error:
-            # The function that gives the token may fail for a while, the owner's address mean nothing.
-            raise refusal("CONNECTION_LOST", f"no call could be made: {type(error).__name__}") from error
 
     async def _receive_resumed(self, call: AsyncCall) -> bool:
         response = await call.read()

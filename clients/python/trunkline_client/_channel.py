@@ -3,6 +3,7 @@
 Pure, but for reading the TLS files.
 """
 
+import dataclasses
 import ipaddress
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,31 @@ _LOCAL_SCHEMES: Final = ("unix:", "unix-abstract:")
 _NOT_SCHEMES: Final = ("http:", "https:", "grpc:", "grpcs:", "ws:", "wss:")
 _IP_SCHEMES: Final = ("ipv4:", "ipv6:", "dns:///", "dns:")
 
+# One of a name's addresses by chance; the next one beside it where that does not answer.
+_ANY_ADDRESS: Final = '{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}'
+_NEXT_ADDRESS_AFTER_MS: Final = 100
+
 
 def channel_arguments(address: str, options: ConnectionOptions) -> ChannelArguments:
     """Return gRPC's channel arguments. It ignores unknown names silently: a test looks them up."""
+    return [*_arguments(address, options), ("grpc.lb_policy_name", "round_robin")]
+
+
+def stream_arguments(address: str, options: ConnectionOptions, connect_seconds: float) -> ChannelArguments:
+    """Return those of a channel for one stream: it needs one connection, whichever is there first.
+
+    `connect_seconds` is how long anybody waits for it. Measured: gRPC keeps a connection to a process
+    that does not answer for all of that time, though its channel is closed.
+    """
+    connect_timeout_ms = min(max(1, round(connect_seconds * 1000)), options.connect_timeout_ms)
+    return [
+        *_arguments(address, dataclasses.replace(options, connect_timeout_ms=connect_timeout_ms)),
+        ("grpc.service_config", _ANY_ADDRESS),
+        ("grpc.happy_eyeballs_connection_attempt_delay_ms", _NEXT_ADDRESS_AFTER_MS),
+    ]
+
+
+def _arguments(address: str, options: ConnectionOptions) -> ChannelArguments:
     arguments: ChannelArguments = [
         ("grpc.keepalive_time_ms", options.keepalive_time_ms),
         # Two names for one thing. Measured with gRPC 1.85: the first alone does nothing, and a frozen
@@ -43,7 +66,6 @@ def channel_arguments(address: str, options: ConnectionOptions) -> ChannelArgume
         ("grpc.enable_retries", 0),
         # Otherwise all channels of a process to one address share a connection.
         ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.lb_policy_name", "round_robin"),
     ]
     if is_local(address):
         # A proxy variable of the machine must not send loopback traffic away.

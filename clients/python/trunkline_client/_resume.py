@@ -14,10 +14,13 @@ _LOST: Final = frozenset({"CONNECTION_LOST", "TIMED_OUT", "CANCELLED"})
 # A gateway spoke, and another one or the same one later may take the session.
 _LATER: Final = frozenset({"DRAINING", "OVERLOADED", "STORE_UNAVAILABLE", "RATE_LIMITED"})
 _DOUBLINGS_MAX: Final = 16
-# So many attempts are short; then each has twice the time of the one before.
+# So many are short; then each has twice the time of the one before.
 _PATIENT_AFTER: Final = 2
-# The first patience with a gateway that may be frozen: one that is alive answers in milliseconds.
-_AFTER_SILENCE_SECONDS: Final = 0.25
+# What a gateway that is alive needs to take a connection, with room for a slow network.
+_PATIENCE_SECONDS: Final = 0.25
+# A balancer may lead a connection to a gateway that is dead or frozen, but hardly all of so many.
+_DIALS_AFTER_FAILURE: Final = 2
+_DIALS_AFTER_SILENCE: Final = 3
 
 
 def is_lost(failure: TrunklineError) -> bool:
@@ -33,76 +36,116 @@ def may_go_on(failure: TrunklineError) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Where to ask, when, and how long; without `owner` at the client's own address.
+    """One round: after a pause gateways are dialled, and the one that is taken is asked.
 
-    `is_fresh` asks over a new connection: the one that is there may be dead, and nobody has told it.
+    Without `owner` it is not known, not to be asked, or the client's own address.
     """
 
     owner: str
-    is_fresh: bool
+    # How many connections go to the client's own address.
+    dials: int
+    # Whether the link itself may be away: then an owner that fails may be there a moment later.
+    is_link_doubtful: bool
     pause_seconds: float
-    timeout_seconds: float
-
-
-def own_address(attempt: Attempt | None, address: str) -> str:
-    """Return where a stream needs a channel of its own; empty = it goes where all calls of the client go."""
-    if attempt is None:
-        return ""
-    if attempt.owner and attempt.owner not in {address, address.removeprefix("dns:///")}:
-        return attempt.owner
-    return address if attempt.is_fresh else ""
+    # How long the owner is waited for where another gateway is there, and anybody at all.
+    patience_seconds: float
+    dial_seconds: float
+    # How long the one that is taken has for its answer: a claim may take its time.
+    answer_seconds: float
 
 
 class Attempts:
-    """The owner first, at once; then the client's address with growing pauses, until the window is over."""
+    """Rounds with growing pauses, the owner in each of them, until a gateway has spoken or the window is over."""
 
     def __init__(
         self, failure: TrunklineError, owner: str, window_seconds: float, options: ConnectionOptions, now: float
     ) -> None:
-        """Begin when the stream was lost. `owner`: empty = the client's own address, or not known."""
+        """Begin when the stream was lost. `owner`: empty = not known, or not to be asked."""
         self._failure = failure
         self._owner = owner
         self._window_seconds = window_seconds
         self._over_at = now + window_seconds
         self._options = options
-        # Attempts at the client's own address; the first one does not wait where no owner was asked.
-        self._asked = 0 if owner else -1
-        self._tried = 0
+        self._rounds = 0
+        self._begun_at = now
+        # Rounds in which nobody took a connection in time, and those in which one was asked.
+        self._slow_rounds = 0
+        self._asked = 0
+        self._is_reached = self._is_owner_reached = self._is_cut_short = False
+        self._is_link_doubtful = self._is_after_silence
+        self._passes_owner_over = False
+
+    @property
+    def _is_after_silence(self) -> bool:
+        return self._failure.reason == "TIMED_OUT"
 
     def next(self, now: float, chance: float) -> Attempt:
-        """Return the next attempt. Raises CONNECTION_LOST when the session cannot be there any more."""
-        owner, self._owner = self._owner, ""
-        timeout_seconds = self._timeout_seconds()
-        self._tried += 1
-        pause_seconds = 0.0 if owner else self._pause_seconds(chance)
-        self._asked += not owner
-        pause_seconds = max(pause_seconds, self._advised_seconds())
+        """Return the next round. Raises CONNECTION_LOST when the session cannot be there any more."""
+        pause_seconds = max(self._pause_seconds(now, chance), self._advised_seconds())
         left_seconds = self._over_at - now - pause_seconds
         if left_seconds <= 0:
             message = f"not resumed within {self._window_seconds:g} s; the last cause: {self._failure}"
             raise refusal("CONNECTION_LOST", message)
-        is_fresh = self._failure.reason == "TIMED_OUT"
-        return Attempt(owner, is_fresh, pause_seconds, min(timeout_seconds, left_seconds))
+        self._rounds += 1
+        self._begun_at = now + pause_seconds
+        self._is_reached = self._is_owner_reached = False
+        options = self._options
+        patience_seconds = _grown(_PATIENCE_SECONDS, self._slow_rounds - _PATIENT_AFTER + 1)
+        answer_seconds = _grown(options.owner_timeout_seconds, self._asked - _PATIENT_AFTER)
+        dial_seconds = patience_seconds
+        if not self._is_after_silence:
+            # Nobody seems to be frozen: it may be the network that is slow.
+            dial_seconds = max(dial_seconds, options.owner_timeout_seconds)
+        self._is_cut_short = left_seconds < dial_seconds
+        return Attempt(
+            owner="" if self._passes_owner_over else self._owner,
+            dials=self._dials(),
+            is_link_doubtful=self._is_link_doubtful,
+            pause_seconds=pause_seconds,
+            patience_seconds=min(patience_seconds, options.owner_timeout_seconds, left_seconds),
+            dial_seconds=min(dial_seconds, options.call_timeout_seconds, left_seconds),
+            answer_seconds=min(answer_seconds, options.call_timeout_seconds, left_seconds),
+        )
 
-    def _timeout_seconds(self) -> float:
-        """Return the patience with the next one: a balancer may pick a frozen gateway, a claim may take its time."""
-        is_silent = self._failure.reason == "TIMED_OUT"
-        first_seconds = _AFTER_SILENCE_SECONDS if is_silent else self._options.owner_timeout_seconds
-        grown_seconds = first_seconds * (1 << min(max(0, self._tried - _PATIENT_AFTER), _DOUBLINGS_MAX))
-        return min(grown_seconds, self._options.call_timeout_seconds)
+    def _dials(self) -> int:
+        if self._is_after_silence:
+            return _DIALS_AFTER_SILENCE
+        return _DIALS_AFTER_FAILURE if self._is_link_doubtful else 1
 
-    def _pause_seconds(self, chance: float) -> float:
-        if self._asked < 0:
+    def _pause_seconds(self, now: float, chance: float) -> float:
+        if not self._rounds:
             return 0.0
-        first_seconds = self._options.resume_backoff_first_seconds
-        growth = 1 << min(self._asked, _DOUBLINGS_MAX)
-        return chance * min(first_seconds * growth, self._options.resume_backoff_max_seconds)
+        longest_seconds = self._options.resume_backoff_max_seconds
+        pause_seconds = chance * min(
+            _grown(self._options.resume_backoff_first_seconds, self._rounds - 1), longest_seconds
+        )
+        # From the beginning of the round before: a round that took long has waited enough.
+        return max(0.0, pause_seconds - (now - self._begun_at))
 
     def _advised_seconds(self) -> float:
         return (self._failure.retry_after_seconds or 0.0) if self._failure.reason in _LATER else 0.0
 
+    def reach(self, *, is_owner: bool) -> None:
+        """Note that a gateway took the connection of this round, and is asked."""
+        self._is_reached, self._is_owner_reached = True, is_owner
+        self._asked += 1
+
     def fail(self, failure: TrunklineError) -> None:
-        """Note why an attempt failed. Raises that if none can succeed."""
+        """Note why a round failed. Raises that if none can succeed."""
         if not may_go_on(failure):
             raise failure
+        if self._is_cut_short and not self._is_reached and failure.reason == "TIMED_OUT":
+            # By the end of the window, which is no cause.
+            return
         self._failure = failure
+        self._slow_rounds += self._is_after_silence and not self._is_reached
+        self._is_link_doubtful = not self._is_reached
+        # One that takes a connection and does not answer may be stuck, or a proxy before nobody. It has
+        # another chance if nobody else is there.
+        self._passes_owner_over = self._is_owner_reached
+        if not is_lost(failure):
+            self._owner = ""
+
+
+def _grown(first_seconds: float, doublings: int) -> float:
+    return first_seconds * (1 << min(max(0, doublings), _DOUBLINGS_MAX))

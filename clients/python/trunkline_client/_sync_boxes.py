@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
-import grpc
 from trunkline.v1.session_pb2 import ConverseRequest
 
 from trunkline_client._resumable import ResumableCore
 from trunkline_client._sync_call import ConverseCall
+from trunkline_client._sync_dialling import OwnChannel
 from trunkline_client.events import Event
 
 
@@ -134,12 +134,12 @@ class Stream:
     """One call with what is there for it alone."""
 
     call: ConverseCall
-    channel: grpc.Channel | None
+    own: OwnChannel | None
     feed: Feed
 
     def close(self) -> None:
         """Cut it. The call before the feed: gRPC would tell the end of that as a polite one."""
         self.call.cancel()
         self.feed.end()
-        if self.channel is not None:
-            self.channel.close()
+        if self.own is not None:
+            self.own.close()

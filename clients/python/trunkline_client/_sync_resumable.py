@@ -3,20 +3,20 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Self
 
-import grpc
 from trunkline.v1.event_pb2 import Queued
 from trunkline.v1.session_pb2 import ConverseRequest, Open, Resumed
 
 from trunkline_client._resumable import ResumableCore
-from trunkline_client._resume import Attempt, Attempts
+from trunkline_client._resume import Attempts
 from trunkline_client._session import State
 from trunkline_client._sync_boxes import Feed, Stream, SyncInbox
 from trunkline_client._sync_call import ConverseCall, at_most, read
+from trunkline_client._sync_dialling import Dialler, OwnChannel
 from trunkline_client._sync_session import Session
 from trunkline_client.errors import TrunklineError, refusal
 from trunkline_client.events import Event
@@ -35,16 +35,18 @@ class ResumableSession(Session):
 
     def __init__(
         self,
-        start: Callable[[Attempt | None, Iterator[ConverseRequest]], tuple[ConverseCall, grpc.Channel | None]],
+        dialler: Dialler,
         message: Open,
         options: ConnectionOptions,
         open_timeout_seconds: float,
         on_queued: Callable[[Queued], None] | None,
         opening: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """Prepare; nothing is sent before `with`. `start` is told of an attempt to resume."""
-        super().__init__(lambda feed: start(None, feed)[0], message, options, open_timeout_seconds, on_queued, opening)
-        self._dial = start
+        """Prepare; nothing is sent before `with`."""
+        super().__init__(
+            lambda feed: dialler.start(feed, None), message, options, open_timeout_seconds, on_queued, opening
+        )
+        self._dialler = dialler
         self._core = ResumableCore(options, options.send_queue_max_bytes)
         # One lock for the core; writers, readers and the clock each wait for something else.
         lock = threading.RLock()
@@ -112,6 +114,7 @@ class ResumableSession(Session):
         self._inbox.discard()
         with self._changed:
             self._clock.notify_all()
+            self._changed.notify_all()
         for thread in self._threads:
             thread.join(self._options.close_timeout_seconds)
 
@@ -230,17 +233,19 @@ class ResumableSession(Session):
             if self._over.wait(attempt.pause_seconds):
                 raise refusal("CANCELLED", "this side cancelled the call")
             try:
-                return self._claim(attempt)
+                own, is_owner = self._dialler.dial(attempt, self._changed, self._over)
+                attempts.reach(is_owner=is_owner)
+                return self._claim(own, attempt.answer_seconds)
             except TrunklineError as failure:
                 attempts.fail(failure)
 
-    def _claim(self, attempt: Attempt) -> Stream:
+    def _claim(self, own: OwnChannel, timeout_seconds: float) -> Stream:
         with self._changed:
             request = self._core.resume_request()
-        stream = self._restarted(attempt, request)
+        stream = self._restarted(own, request)
         resumed = None
         try:
-            with at_most(attempt.timeout_seconds, self._cancel_call):
+            with at_most(timeout_seconds, self._cancel_call):
                 while resumed is None:
                     resumed = self._receive_resumed(stream.call)
         except TrunklineError as failure:
@@ -264,19 +269,20 @@ class ResumableSession(Session):
                 self._inbox.add(resumed, response.ByteSize())
         return resumed
 
-    def _restarted(self, attempt: Attempt, request: ConverseRequest) -> Stream:
+    def _restarted(self, own: OwnChannel, request: ConverseRequest) -> Stream:
         try:
-            return self._started(attempt, request)
-        except TrunklineError:
-            raise
+            return self._started(own, request)
         except Exception as error:
-            # The function that gives the token may fail for a while, the owner's address mean nothing.
+            own.close()
+            if isinstance(error, TrunklineError):
+                raise
+            # The function that gives the token may fail for a while.
             raise refusal("CONNECTION_LOST", f"no call could be made: {type(error).__name__}") from error
 
-    def _started(self, attempt: Attempt | None, request: ConverseRequest) -> Stream:
+    def _started(self, own: OwnChannel | None, request: ConverseRequest) -> Stream:
         feed = Feed(self._changed, self._core, request, self._set_clock)
-        call, channel = self._dial(attempt, feed)
-        stream = Stream(call, channel, feed)
+        call = self._dialler.start(feed, None if own is None else own.channel)
+        stream = Stream(call, own, feed)
         if not call.add_callback(feed.end):
             feed.end()
         with self._changed:

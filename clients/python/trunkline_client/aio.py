@@ -32,11 +32,11 @@ from trunkline.v1.session_pb2_grpc import SessionServiceStub
 
 from trunkline_client import _requests, inputs
 from trunkline_client._aio_call import AsyncCall, answer, make_channel, only_answer
+from trunkline_client._aio_dialling import AsyncDialler
 from trunkline_client._aio_lease import AsyncLease
 from trunkline_client._aio_resumable import ResumableAsyncSession
 from trunkline_client._aio_session import AsyncSession
-from trunkline_client._channel import authorization, channel_arguments, channel_credentials
-from trunkline_client._resume import Attempt, own_address
+from trunkline_client._channel import authorization, channel_arguments, channel_credentials, stream_arguments
 from trunkline_client.errors import refusal
 from trunkline_client.options import RESUMABLE_BY_DEFAULT, ConnectionOptions
 
@@ -75,6 +75,7 @@ class AsyncClient:
         self._credentials = channel_credentials(address, options)
         self._metadata = authorization(token)
         self._channel: aio.Channel | None = None
+        self._dialler = AsyncDialler(address, self._channel_to, self._converse)
 
     def __repr__(self) -> str:
         """Show where to, never with what."""
@@ -100,6 +101,7 @@ class AsyncClient:
         if channel is not None:
             # Without a grace it asks nobody and returns at once.
             await channel.close()
+            await self._dialler.close()
 
     # Conversations.
 
@@ -155,8 +157,8 @@ class AsyncClient:
             resumable=resumable,
         )
         opening = nullcontext if lease is None else lease._opening  # noqa: SLF001 - between the two of them
-        kind = ResumableAsyncSession if resumable else AsyncSession
-        return kind(self._converse, message, self._options, open_timeout_seconds, on_queued, opening)
+        how = (message, self._options, open_timeout_seconds, on_queued, opening)
+        return ResumableAsyncSession(self._dialler, *how) if resumable else AsyncSession(self._converse, *how)
 
     async def get_session(self, session_id: str) -> GetSessionResponse:
         """Return what is stored of a session of one's own.
@@ -256,16 +258,18 @@ class AsyncClient:
             raise refusal("NOT_OPEN", "use the client inside `async with`")
         return self._channel
 
-    def _converse(self, attempt: Attempt | None = None) -> AsyncCall:
+    def _converse(self, channel: aio.Channel | None = None) -> AsyncCall:
         """Start a stream where all calls go, or over a channel that ends with it."""
-        channel, own = self._open_channel(), None
-        address = own_address(attempt, self._address)
-        if address:
-            credentials = channel_credentials(address, self._options)
-            channel = own = make_channel(address, channel_arguments(address, self._options), credentials)
-        stub = SessionServiceStub(channel)
+        shared = self._open_channel()
+        stub = SessionServiceStub(channel or shared)
         call = stub.Converse(timeout=self._options.session_timeout_seconds, metadata=self._metadata())
-        return AsyncCall(call, own)
+        return AsyncCall(call, channel)
+
+    def _channel_to(self, address: str, connect_seconds: float) -> aio.Channel:
+        """Return a channel for one stream."""
+        self._open_channel()
+        arguments = stream_arguments(address, self._options, connect_seconds)
+        return make_channel(address, arguments, channel_credentials(address, self._options))
 
     async def _renew(self, lease_token: str, timeout_seconds: float) -> KeepAliveResponse:
         # A stream of its own for each renewal: it has a deadline, and no proxy ends it for being idle.

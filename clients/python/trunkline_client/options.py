@@ -54,8 +54,9 @@ class ConnectionOptions:
     # gRPC itself.
     send_queue_max_bytes: int = 262_144
 
-    # Resumable sessions. The owner of a session is asked first, for so long; then the client's own
-    # address, after pauses of chance that grow from the first to the longest.
+    # Resumable sessions. The owner of a session and the client's own address are dialled together, in
+    # rounds with pauses of chance that grow from the first to the longest. This bounds the wait for the
+    # owner where another gateway is there, and is the first one's time to answer.
     owner_timeout_seconds: float = 1.0
     resume_backoff_first_seconds: float = 0.05
     resume_backoff_max_seconds: float = 2.0

@@ -31,10 +31,10 @@ from trunkline.v1.session_pb2 import ConverseRequest, GetSessionRequest, GetSess
 from trunkline.v1.session_pb2_grpc import SessionServiceStub
 
 from trunkline_client import _requests, inputs
-from trunkline_client._channel import authorization, channel_arguments, channel_credentials
-from trunkline_client._resume import Attempt, own_address
+from trunkline_client._channel import authorization, channel_arguments, channel_credentials, stream_arguments
 from trunkline_client._status import error_of
 from trunkline_client._sync_call import ConverseCall, RenewalCall, make_channel, only_answer
+from trunkline_client._sync_dialling import Dialler
 from trunkline_client._sync_lease import Lease
 from trunkline_client._sync_resumable import ResumableSession
 from trunkline_client._sync_session import Session
@@ -76,6 +76,7 @@ class Client:
         self._credentials = channel_credentials(address, options)
         self._metadata = authorization(token)
         self._channel: grpc.Channel | None = None
+        self._dialler = Dialler(address, self._channel_to, self._converse)
 
     def __repr__(self) -> str:
         """Show where to, never with what."""
@@ -100,6 +101,7 @@ class Client:
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
+            self._dialler.close()
 
     # Conversations.
 
@@ -155,10 +157,8 @@ class Client:
             resumable=resumable,
         )
         opening = nullcontext if lease is None else lease._opening  # noqa: SLF001 - between the two of them
-        if resumable:
-            dial = self._converse_at
-            return ResumableSession(dial, message, self._options, open_timeout_seconds, on_queued, opening)
-        return Session(self._converse, message, self._options, open_timeout_seconds, on_queued, opening)
+        how = (message, self._options, open_timeout_seconds, on_queued, opening)
+        return ResumableSession(self._dialler, *how) if resumable else Session(self._converse, *how)
 
     def get_session(self, session_id: str) -> GetSessionResponse:
         """Return what is stored of a session of one's own.
@@ -259,20 +259,16 @@ class Client:
         return self._channel
 
     def _converse(self, requests: Iterator[ConverseRequest], channel: grpc.Channel | None = None) -> ConverseCall:
-        stub = SessionServiceStub(channel or self._open_channel())
+        """Start a stream where all calls go, or over a channel that ends with it."""
+        shared = self._open_channel()
+        stub = SessionServiceStub(channel or shared)
         return stub.Converse(requests, timeout=self._options.session_timeout_seconds, metadata=self._metadata())
 
-    def _converse_at(
-        self, attempt: Attempt | None, requests: Iterator[ConverseRequest]
-    ) -> tuple[ConverseCall, grpc.Channel | None]:
-        """Start a stream where all calls go, or over a channel that ends with it."""
-        channel = self._open_channel()
-        address = own_address(attempt, self._address)
-        if not address:
-            return self._converse(requests, channel), None
-        credentials = channel_credentials(address, self._options)
-        own = make_channel(address, channel_arguments(address, self._options), credentials)
-        return self._converse(requests, own), own
+    def _channel_to(self, address: str, connect_seconds: float) -> grpc.Channel:
+        """Return a channel for one stream."""
+        self._open_channel()
+        arguments = stream_arguments(address, self._options, connect_seconds)
+        return make_channel(address, arguments, channel_credentials(address, self._options))
 
     def _renew(self, lease_token: str, timeout_seconds: float) -> RenewalCall:
         # A stream of its own for each renewal: it has a deadline, and no proxy ends it for being idle.
