@@ -35,7 +35,7 @@ mutants: .venv/dev.stamp ## break the core in many ways and show which test noti
 	@$(BIN)/python tests/mutants/run.py
 
 chaos: .venv/dev.stamp ## kill, freeze and cut everything under talking callers; output/chaos.json (QUICK=1: a few minutes)
-	@$(BIN)/python -m tests.chaos $(if $(QUICK),--quick)
+	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.chaos $(if $(QUICK),--quick)
 
 bench: .venv/dev.stamp ## simulate the pool in virtual time; table and plots in output/pool
 	@$(BIN)/python -m tests.bench.simulate_pool

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from tests.chaos.audio import audio
 from tests.chaos.figures import BOUNDS, Outcome, Size
-from tests.chaos.gateways import freezes, kills
+from tests.chaos.gateways import freezes, kills, long_kills
 from tests.chaos.links import link_drops
 from tests.chaos.places import places
 from tests.chaos.redis_faults import flushed, redis_failover
@@ -33,6 +33,7 @@ OUTPUT: Final = Path("output/chaos.json")
 Scenario = Callable[[Size], Awaitable[Outcome]]
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "kills": kills,
+    "long_kills": long_kills,
     "freezes": freezes,
     "link_drops": link_drops,
     "audio": audio,

@@ -10,7 +10,7 @@ from typing import Any, Final
 from trunkline_client import AsyncClient
 
 from tests.chaos.figures import Outcome, Size, spread
-from tests.chaos.talker import END_SECONDS, Talker
+from tests.chaos.talker import END_SECONDS, History, Talker
 from tests.chaos.validator import judge
 from tests.support.fleet import Fleet, at_rest, fleet
 from tests.support.proxy import random_proxy
@@ -21,6 +21,10 @@ WARM: Final = 8
 POOLS: Final = {"default": pool(floor=WARM, ceiling=64, dials_max=8, wait_max_ms=10_000, demand={"enabled": False})}
 BACK_SECONDS: Final = 20.0
 CALLERS: Final = 6
+KILLS_A_ROUND: Final = 7
+# Between two words of a caller, and of one that fills its log.
+PAUSE_SECONDS: Final = 0.25
+HASTY_SECONDS: Final = 0.05
 
 
 @asynccontextmanager
@@ -84,23 +88,41 @@ async def struck(
 
 
 async def kills(size: Size) -> Outcome:
-    """SIGKILL, and a new process in its place."""
-    times = size.of(70, 6)
+    """SIGKILL, and a new process in its place; the sessions are new ones every few kills, so of a usual length."""
+    rounds, took, histories = size.of(9, 1), list[float](), list[History]()
     async with gateways(3) as (running, address):
 
         def again(owner: str) -> None:
             running.gateways[owner].wait()
             running.restart(owner).says('"serving"')
 
-        async with talkers(address, CALLERS) as made:
-            took = await struck(running, made, signal.SIGKILL, times, again)
-    return Outcome({"kill_resume_ms": spread(took)}, times, judge(each.history for each in made))
+        for _ in range(rounds):
+            async with talkers(address, CALLERS, pause_seconds=PAUSE_SECONDS) as made:
+                took += await struck(running, made, signal.SIGKILL, KILLS_A_ROUND, again)
+            histories += [each.history for each in made]
+    return Outcome({"kill_resume_ms": spread(took)}, rounds * KILLS_A_ROUND, judge(histories))
+
+
+async def long_kills(size: Size) -> Outcome:
+    """The same for sessions that have talked until their logs were full."""
+    async with gateways(3) as (running, address):
+
+        def again(owner: str) -> None:
+            running.gateways[owner].wait()
+            running.restart(owner).says('"serving"')
+
+        async with talkers(address, CALLERS, pause_seconds=HASTY_SECONDS) as made:
+            await asyncio.sleep(size.of(45, 1))
+            words = min(len(each.history.sent) for each in made)
+            took = await struck(running, made, signal.SIGKILL, size.of(6, 1), again)
+    figures = {"kill_resume_long_ms": {**spread(took), "words": words}}
+    return Outcome(figures, size.of(6, 1), judge(each.history for each in made))
 
 
 async def freezes(size: Size) -> Outcome:
     """SIGSTOP, and SIGCONT when its callers have gone on elsewhere."""
     times = size.of(24, 3)
-    async with gateways(3) as (running, address), talkers(address, CALLERS) as made:
+    async with gateways(3) as (running, address), talkers(address, CALLERS, pause_seconds=PAUSE_SECONDS) as made:
         took = await struck(
             running, made, signal.SIGSTOP, times, lambda owner: running.gateways[owner].send(signal.SIGCONT)
         )
