@@ -185,13 +185,9 @@ class LiveSession:
     def wish_again(self, wait_seconds: float) -> Wish:
         """Ask for a line in place of one that was lost."""
         principal, request = self.principal, self.request
-        return Wish(
-            holder=Holder(principal.tenant, principal.caller, self.id, request.correlation_id),
-            wait_seconds=wait_seconds,
-            abandoned=self._ended,
-            safety_identifier=request.safety_identifier,
-            recovers=True,
-        )
+        holder = Holder(principal.tenant, principal.caller, self.id, request.correlation_id)
+        identifier = request.safety_identifier
+        return Wish(holder, wait_seconds, self._ended, safety_identifier=identifier, recovers=True)
 
     def takes(self, line: LeasedLine) -> None:
         """Have this line from now on."""
