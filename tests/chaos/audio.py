@@ -42,6 +42,10 @@ PUSH_TO_TALK: Final = control.SessionOverrides(
 )
 
 
+# Of an answer that the next line is asked for by the gateway.
+ASKED_AGAIN: Final = "asked_again"
+
+
 class Speaker:
     """One session that never falls silent: turns of a second or two, each ended by the caller and then answered."""
 
@@ -121,7 +125,7 @@ class Speaker:
                 self._heard.set()
             case ItemDone():
                 history.items.append((event.item_id, "", ""))  # it has no words to be judged by
-            case ResponseDone():
+            case ResponseDone() if event.status_reason != ASKED_AGAIN:
                 history.responses.append(event.response_id)
                 self._is_answered = True
             case StateChanged():
