@@ -120,10 +120,9 @@ class ResumableAsyncSession(AsyncSession):
         if not self._core.attached:
             return
         now = time.monotonic()
-        due_at = self._core.due_at(now)
-        if due_at <= now:
-            self._due.set()
-        elif due_at < self._timer_at:
+        # What is due at once is a tick's to tell as well: it may be that the stream is to be given up.
+        due_at = max(now, self._core.due_at(now))
+        if due_at < self._timer_at:
             self._tick_at(due_at, now)
 
     def _tick_at(self, at: float, now: float) -> None:
