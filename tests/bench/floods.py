@@ -1,6 +1,9 @@
 """Each attack against one gateway process, in windows between calm ones, and how other callers fare.
 
-python -m tests.bench.floods [ROUNDS] [ATTACK…]    on a quiet machine: 25 s a round and attack
+python -m tests.bench.floods [ROUNDS] [ATTACK[@CALLS_PER_SECOND]…]    on a quiet machine: 25 s a round and attack
+
+With fewer calls in a second, for which the windows are longer, what callers and provider do to each other on the same
+processors is less of what is measured.
 """
 
 import asyncio
@@ -10,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tests.support import attacks
-from tests.support.siege import Fared, siege
+from tests.support.siege import PER_SECOND, Fared, siege
 
 ROUNDS: Final = 6
 WINDOW_SECONDS: Final = 10.0
@@ -24,9 +27,11 @@ HEAD: Final = (
 
 
 async def besieged(name: str, rounds: int, window_seconds: float = WINDOW_SECONDS) -> Fared:
-    """Run one attack by its name."""
-    async with siege(tls=name.startswith("TLS")) as running:
-        return await running.run(window_seconds, rounds, getattr(attacks, name))
+    """Run one attack by its name, and by how many calls there are in a second beside it."""
+    attack, _, rate = name.partition("@")
+    per_second = float(rate or PER_SECOND)
+    async with siege(tls=attack.startswith("TLS"), per_second=per_second) as running:
+        return await running.run(window_seconds * PER_SECOND / per_second, rounds, getattr(attacks, attack))
 
 
 def row(name: str, fared: Fared) -> str:

@@ -122,8 +122,8 @@ async def _calm(seconds: float) -> _Window:
 
 
 @asynccontextmanager
-async def siege(*, tls: bool = False) -> AsyncIterator[Siege]:
-    """Run everything, and let callers talk; `tls` = they speak to an encrypted listener."""
+async def siege(*, tls: bool = False, per_second: float = PER_SECOND) -> AsyncIterator[Siege]:
+    """Run everything, and let so many callers a second talk; `tls` = they speak to an encrypted listener."""
     async with AsyncExitStack() as stack:
         stack.enter_context(precedence())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tk", dir="/tmp")))
@@ -137,7 +137,7 @@ async def siege(*, tls: bool = False) -> AsyncIterator[Siege]:
         channel = await stack.enter_async_context(channel_to(measured.address, credentials))
         await _until_warm(Operator(channel, FRIEND))
         enemy = await stack.enter_async_context(attacker(measured.address))
-        talks = await stack.enter_async_context(talking(measured.address, PER_SECOND, FRIEND, credentials))
+        talks = await stack.enter_async_context(talking(measured.address, per_second, FRIEND, credentials))
         await asyncio.sleep(BETWEEN_SECONDS)  # the first callers find everything cold
         yield Siege(measured, enemy, talks)
 
