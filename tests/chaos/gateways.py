@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from trunkline_client import AsyncClient
@@ -87,34 +88,29 @@ async def struck(
     return took
 
 
+def _again(running: Fleet, owner: str) -> None:
+    """Put a new process in the place of one that was killed."""
+    running.gateways[owner].wait()
+    running.restart(owner).says('"serving"')
+
+
 async def kills(size: Size) -> Outcome:
     """SIGKILL, and a new process in its place; the sessions are new ones every few kills, so of a usual length."""
     rounds, took, histories = size.of(9, 1), list[float](), list[History]()
     async with gateways(3) as (running, address):
-
-        def again(owner: str) -> None:
-            running.gateways[owner].wait()
-            running.restart(owner).says('"serving"')
-
         for _ in range(rounds):
             async with talkers(address, CALLERS, pause_seconds=PAUSE_SECONDS) as made:
-                took += await struck(running, made, signal.SIGKILL, KILLS_A_ROUND, again)
+                took += await struck(running, made, signal.SIGKILL, KILLS_A_ROUND, partial(_again, running))
             histories += [each.history for each in made]
     return Outcome({"kill_resume_ms": spread(took)}, rounds * KILLS_A_ROUND, judge(histories))
 
 
 async def long_kills(size: Size) -> Outcome:
     """The same for sessions that have talked until their logs were full."""
-    async with gateways(3) as (running, address):
-
-        def again(owner: str) -> None:
-            running.gateways[owner].wait()
-            running.restart(owner).says('"serving"')
-
-        async with talkers(address, CALLERS, pause_seconds=HASTY_SECONDS) as made:
-            await asyncio.sleep(size.of(45, 1))
-            words = min(len(each.history.sent) for each in made)
-            took = await struck(running, made, signal.SIGKILL, size.of(6, 1), again)
+    async with gateways(3) as (running, address), talkers(address, CALLERS, pause_seconds=HASTY_SECONDS) as made:
+        await asyncio.sleep(size.of(45, 1))
+        words = min(len(each.history.sent) for each in made)
+        took = await struck(running, made, signal.SIGKILL, size.of(6, 1), partial(_again, running))
     figures = {"kill_resume_long_ms": {**spread(took), "words": words}}
     return Outcome(figures, size.of(6, 1), judge(each.history for each in made))
 
