@@ -1,9 +1,10 @@
 """Each attack against one gateway process, in windows between calm ones, and how other callers fare.
 
-python -m tests.bench.floods [ROUNDS] [ATTACK[@CALLS_PER_SECOND]…]    on a quiet machine: 25 s a round and attack
+python -m tests.bench.floods [ROUNDS] [[elsewhere:]ATTACK[@CALLS_PER_SECOND]…]    on a quiet machine: 25 s a round
 
 With fewer calls in a second, for which the windows are longer, what callers and provider do to each other on the same
-processors is less of what is measured.
+processors is less of what is measured. With `elsewhere:` there is no calm: in its windows the same attack goes to a
+second gateway on the same machine, and what is left of the ratio is what the attacked gateway does to its callers.
 """
 
 import asyncio
@@ -21,16 +22,19 @@ ATTACKS: Final = tuple(
     name for name, value in vars(attacks).items() if name.isupper() and isinstance(value, dict) and name[0] != "_"
 )
 HEAD: Final = (
-    f"{'attack':20} {'n calm/attacked':>16} {'open p50':>13} {'open p99':>15} {'ratio':>6} {'least':>6} "
+    f"{'attack':24} {'n calm/attacked':>16} {'open p50':>13} {'open p99':>15} {'ratio':>6} {'least':>6} "
     f"{'turn p99':>15} {'ratio':>6} {'held s':>7} {'left':>5} {'MiB':>5} {'load':>5}"
 )
 
 
 async def besieged(name: str, rounds: int, window_seconds: float = WINDOW_SECONDS) -> Fared:
     """Run one attack by its name, and by how many calls there are in a second beside it."""
-    attack, _, rate = name.partition("@")
+    where, _, wanted = name.rpartition(":")
+    attack, _, rate = wanted.partition("@")
     per_second = float(rate or PER_SECOND)
-    async with siege(tls=attack.startswith("TLS"), per_second=per_second) as running:
+    async with siege(
+        tls=attack.startswith("TLS"), per_second=per_second, has_neighbour=where == "elsewhere"
+    ) as running:
         return await running.run(window_seconds * PER_SECOND / per_second, rounds, getattr(attacks, attack))
 
 
@@ -42,7 +46,7 @@ def row(name: str, fared: Fared) -> str:
         for key in ("open_p50", "open_p99", "turn_p99")
     }
     return (
-        f"{name:20} {'{} {}'.format(*told['n']):>16} {pairs['open_p50']:>13} {pairs['open_p99']:>15} "
+        f"{name:24} {'{} {}'.format(*told['n']):>16} {pairs['open_p50']:>13} {pairs['open_p99']:>15} "
         f"{told['open_ratio']:6.2f} {told['open_ratio_low']:6.2f} {pairs['turn_p99']:>15} {told['turn_ratio']:6.2f} "
         f"{last.held_max_s or 0.0:7.2f} {last.left:5} {fared.resident_growth_kib / 1024:5.1f} {os.getloadavg()[0]:5.1f}"
     )

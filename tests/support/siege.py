@@ -85,14 +85,24 @@ class Siege:
     gateway: Rig
     attacker: Attacker
     talks: Talks
+    # Who attacks another gateway on this machine: what that does to our callers is the machine's part.
+    elsewhere: Attacker | None = None
 
     async def run(self, window_seconds: float, rounds: int, attack: dict[str, Any]) -> Fared:
         """Let half a window of calm, a window of attack and half a window of calm follow each other.
 
-        An attack that has a time of its own makes its window longer.
+        An attack that has a time of its own makes its window longer. With another gateway, that one is attacked
+        in the calm windows: there are two then for two of attacks, in the order of calm, attack, attack, calm.
         """
         fared, calm, attacked = Fared(), list[_Window](), list[_Window]()
-        for _ in range(rounds):
+        for number in range(rounds if self.elsewhere is not None else 0):
+            for is_ours in (False, True) if number % 2 == 0 else (True, False):
+                if is_ours:
+                    attacked.append(await self._attack(window_seconds, attack, fared))
+                else:
+                    calm.append(await self._attack_elsewhere(window_seconds, attack))
+                await asyncio.sleep(BETWEEN_SECONDS)
+        for _ in range(rounds if self.elsewhere is None else 0):
             calm.append(await _calm(window_seconds / 2))
             attacked.append(await self._attack(window_seconds, attack, fared))
             await asyncio.sleep(BETWEEN_SECONDS)
@@ -101,6 +111,13 @@ class Siege:
         fared.calm = [talk for window in calm for talk in self.talks.between(*window)]
         fared.attacked = [talk for window in attacked for talk in self.talks.between(*window)]
         return fared
+
+    async def _attack_elsewhere(self, seconds: float, attack: dict[str, Any]) -> _Window:
+        assert self.elsewhere is not None
+        began = time.monotonic()
+        await self.elsewhere.carry_out(**{"seconds": seconds, **attack})
+        await asyncio.sleep(began + seconds - time.monotonic())
+        return _Window(began, time.monotonic())
 
     async def _attack(self, seconds: float, attack: dict[str, Any], fared: Fared) -> _Window:
         began, resident = time.monotonic(), self.gateway.resident_kib()
@@ -122,8 +139,13 @@ async def _calm(seconds: float) -> _Window:
 
 
 @asynccontextmanager
-async def siege(*, tls: bool = False, per_second: float = PER_SECOND) -> AsyncIterator[Siege]:
-    """Run everything, and let so many callers a second talk; `tls` = they speak to an encrypted listener."""
+async def siege(
+    *, tls: bool = False, per_second: float = PER_SECOND, has_neighbour: bool = False
+) -> AsyncIterator[Siege]:
+    """Run everything, and let so many callers a second talk; `tls` = they speak to an encrypted listener.
+
+    With a neighbour, a second gateway stands beside the first and is attacked where there would be calm.
+    """
     async with AsyncExitStack() as stack:
         stack.enter_context(precedence())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tk", dir="/tmp")))
@@ -137,9 +159,13 @@ async def siege(*, tls: bool = False, per_second: float = PER_SECOND) -> AsyncIt
         channel = await stack.enter_async_context(channel_to(measured.address, credentials))
         await _until_warm(Operator(channel, FRIEND))
         enemy = await stack.enter_async_context(attacker(measured.address))
+        elsewhere = None
+        if has_neighbour:
+            beside = stack.enter_context(rig(**_idle(changes)))
+            elsewhere = await stack.enter_async_context(attacker(beside.address))
         talks = await stack.enter_async_context(talking(measured.address, per_second, FRIEND, credentials))
         await asyncio.sleep(BETWEEN_SECONDS)  # the first callers find everything cold
-        yield Siege(measured, enemy, talks)
+        yield Siege(measured, enemy, talks, elsewhere)
 
 
 def _settings(folder: Path, foes_url: str) -> dict[str, Any]:
@@ -152,6 +178,11 @@ def _settings(folder: Path, foes_url: str) -> dict[str, Any]:
         "templates": {"default": {}, FOES_TEMPLATE: {"target": FOES_TEMPLATE}},
         "pools": {"default": pool(floor=WARM, ceiling=160, dials_max=16), FOES_TEMPLATE: pool(floor=16, ceiling=64)},
     }
+
+
+def _idle(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a gateway that nobody calls."""
+    return {**changes, "pools": dict.fromkeys(changes["pools"], pool(floor=0))}
 
 
 def _listener(folder: Path) -> tuple[dict[str, Any], grpc.ChannelCredentials]:
