@@ -5,10 +5,13 @@ from random import Random
 from typing import Final
 
 from gateway.core.backoff import BackoffOptions, full_jitter_seconds
-from gateway.core.errors import GatewayError, Reason
+from gateway.core.errors import GatewayError, Reason, UpstreamError
 
 # What a fresh line can mend. Everything else comes again on the next one: a refused key, a configuration, a frame.
 MENDED: Final = frozenset({Reason.UPSTREAM_CLOSED, Reason.UPSTREAM_STUCK})
+
+# The close code that stands for a connection that broke (RFC 6455, 7.4.1).
+NO_CLOSE_FRAME: Final = "1006"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,24 @@ class Recovery:
         self._tries = 0
         self._ends_at = 0.0
 
-    def lost(self, error: GatewayError, line_since: float, now: float) -> bool:
-        """Record a lost line; return whether it is to be replaced."""
+    def lost(self, error: UpstreamError, line_since: float, now: float, *, has_spoken: bool) -> float | None:
+        """Record a lost line; return when to go for another one, in seconds. None = it is not to be replaced.
+
+        One that broke before it said anything was dead when it came, as all are whose provider has just gone: not
+        this session's doing, but one more try for a line.
+        """
         options = self._options
+        if error.reason not in MENDED:
+            return None
+        is_young = now - line_since < options.young_seconds
+        if is_young and not has_spoken and error.upstream_code == NO_CLOSE_FRAME:
+            if now < self._ends_at:
+                return self.failed(error, now)
+            self.begin(now)
+            return 0.0
         self.begin(now)
-        self._young = self._young + 1 if now - line_since < options.young_seconds else 0
-        return error.reason in MENDED and self._young < options.young_max
+        self._young = self._young + 1 if is_young else 0
+        return 0.0 if self._young < options.young_max else None
 
     def begin(self, now: float) -> None:
         """Begin to try for a line, with all the time there is."""

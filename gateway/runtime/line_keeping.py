@@ -97,8 +97,7 @@ class LineKeeping:
         """Carry line after line until cancelled. Raises the `UpstreamError` that no other line can mend."""
         try:
             if self._present is None:
-                none = UpstreamError(Reason.UPSTREAM_UNREACHABLE, "there is no line")
-                await self._restore(self._now(), none, "claimed")
+                await self._fetch(UpstreamError(Reason.UPSTREAM_UNREACHABLE, "there is no line"), "claimed")
             while (held := self._present) is not None:
                 await self._leave(held, await self._carried(held))
         except CallerGoneError:  # what a wish for a line says whose session has ended meanwhile
@@ -160,17 +159,23 @@ class LineKeeping:
     async def _replace(self, held: _Held, lost: UpstreamError) -> None:
         """Go on with a fresh line that was told everything. Raises `UpstreamError` when there is none to be had."""
         began = self._now()
-        if not self._recovery.lost(lost, held.line.granted_at, began):
+        delay = self._recovery.lost(lost, held.line.granted_at, began, has_spoken=self._relay.has_heard)
+        if delay is None:
             raise lost
         self._relay.detach(_CAUSES.get(lost.reason, out.InterruptionCause.UPSTREAM_LOST))
         self._session.move(SessionEvent.UPSTREAM_LOST)
         self._tell(SessionState.RECOVERING, "line_lost")
         await held.leases.aclose()  # its place is for the next one
+        await asyncio.sleep(delay)
         await self._restore(began, lost, "line_lost")
+
+    async def _fetch(self, none: UpstreamError, cause: str) -> None:
+        """Go on with a line after a time without one. Raises `none` when there is none to be had."""
+        self._recovery.begin(now := self._now())
+        await self._restore(now, none, cause)
 
     async def _restore(self, began: float, lost: UpstreamError, cause: str) -> None:
         """Put a fresh line in the place of the one that is gone. Raises `lost` when there is none to be had."""
-        self._recovery.begin(began)
         while True:
             try:
                 unrestored = await self._switch(await self._take_next(self._recovery.left_seconds(self._now())))
@@ -202,7 +207,7 @@ class LineKeeping:
                 await each.leases.aclose()
         self._next = None
         await self._callers.back()
-        await self._restore(self._now(), UpstreamError(Reason.UPSTREAM_CLOSED, "the session rested"), "resumed")
+        await self._fetch(UpstreamError(Reason.UPSTREAM_CLOSED, "the session rested"), "resumed")
 
     # A line that is left.
 

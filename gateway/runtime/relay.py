@@ -69,12 +69,18 @@ class Relay:
         self.stirred_at = self.heard_at = self._now()
         self._pace = Pace(self.stirred_at)
         self._sending_since: float | None = None
+        self._heard_before = 0
         self._moved = asyncio.Event()
 
     @property
     def has_line(self) -> bool:
         """Whether a line listens."""
         return self._upstream is not None
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether the line that was attached last has said anything."""
+        return self.conversation.tally.frames_out > self._heard_before
 
     @property
     def session_type(self) -> str:
@@ -110,7 +116,7 @@ class Relay:
     def attach(self, upstream: Upstream) -> None:
         """Send what comes from the caller up this line, from now on."""
         self._upstream, self._late = upstream, None
-        self.heard_at = self._now()
+        self.heard_at, self._heard_before = self._now(), self.conversation.tally.frames_out
 
     def detach(self, cause: out.InterruptionCause = out.InterruptionCause.UPSTREAM_LOST) -> None:
         """The line is gone: tell the caller what that has cut off, and remember what comes meanwhile."""

@@ -36,8 +36,6 @@ QUICK_SECONDS: Final = (4.0, 0.3, 0.5, 1.0, 0.6, 1.5)
 # How soon a turn is told after an outage, at the latest.
 TOLD_SECONDS: Final = 20.0
 KEEP_COMMITTED: Final = 50_000
-# Three lines in a row that die younger than 5 s end a session: what the outage before has cost is not to count.
-SETTLED_SECONDS: Final = 5.5
 PUSH_TO_TALK: Final = control.SessionOverrides(
     output_modality=control.OUTPUT_MODALITY_TEXT,
     turn_detection=control.TurnDetection(none=control.NoTurnDetection()),
@@ -192,12 +190,10 @@ class Stage:
 
     async def reset_lines(self, _: Speaker, seconds: float) -> None:
         """Reset every connection to the provider at once; it can be dialled again."""
-        await asyncio.sleep(SETTLED_SECONDS)
         await away([self._upstream], Route.reset, seconds)
 
     async def cut_lines(self, _: Speaker, seconds: float) -> None:
         """The same, and let the provider be away for a while."""
-        await asyncio.sleep(SETTLED_SECONDS)
         await away([self._upstream], Route.cut, seconds)
 
 

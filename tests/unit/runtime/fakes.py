@@ -54,7 +54,7 @@ class Line:
     def lose(self, why: str = "1006") -> None:
         if not self._gone.done():
             self._gone.set_result(why)
-        self._frames.put_nowait(UpstreamClosedError(Reason.UPSTREAM_CLOSED, f"lost: {why}"))
+        self._frames.put_nowait(UpstreamClosedError(Reason.UPSTREAM_CLOSED, f"lost: {why}", upstream_code=why))
 
     def types(self) -> list[str]:
         return [event["type"] for event in self.sent]

@@ -69,7 +69,7 @@ class Form:
 # Answers may take for ever, for tests of what happens meanwhile.
 PATIENT = WatchdogOptions(beginning_seconds=math.inf, rest_seconds=math.inf)
 # A lost line is the end: for tests of when and how that is noticed.
-UNRECOVERED = RecoveryOptions(young_max=0)
+UNRECOVERED = RecoveryOptions(young_max=0, young_seconds=0.0)
 
 
 class Stage:

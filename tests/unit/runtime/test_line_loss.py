@@ -90,6 +90,21 @@ async def test_a_fresh_line_is_told_what_was_said_and_the_call_goes_on(stage: St
     assert closed(caller).reason is out.ClosedReason.BYE
 
 
+async def test_lines_that_were_dead_when_they_came_are_no_fault_of_the_session(stage: Stage) -> None:
+    await stage.warm()
+    caller, call = await stage.opened()
+    say(caller, "Weather?")
+    await turns(5)
+    line = stage.line
+    answered(line)
+    for _ in range(5):  # the one that has spoken, and four that never do
+        line = await lost(stage, line)
+    assert heard(line) == ["Weather?", "Foggy."]
+    caller.say(out.Bye())
+    assert await ended(stage, call) is None
+    assert closed(caller).reason is out.ClosedReason.BYE
+
+
 async def test_an_answer_that_is_cut_off_is_told_and_not_made_twice(stage: Stage) -> None:
     await stage.warm()
     caller, _ = await stage.opened()
@@ -262,14 +277,24 @@ async def test_what_a_fresh_line_cannot_be_told_is_named(stage: Stage) -> None:
 # Where it cannot be mended.
 
 
-async def test_a_line_that_dies_again_and_again_ends_the_session(stage: Stage) -> None:
+@pytest.mark.parametrize(("why", "words"), [("1000", ()), ("1006", ("session.updated",))], ids=["shut", "broken"])
+async def test_lines_that_die_of_what_they_are_told_are_not_taken_one_after_the_other(
+    why: str, words: tuple[str, ...], stage: Stage
+) -> None:
     await stage.warm()
     caller, call = await stage.opened()
-    for _ in range(2):
-        await lost(stage, stage.line)
-    stage.line.lose()
-    error = await ended(stage, call)
-    assert isinstance(error, UpstreamClosedError)
+    lines = list[Line]()
+    while not call.done() and len(lines) < 10:
+        line = stage.line
+        if line not in lines:
+            lines.append(line)
+            for kind in words:
+                line.tell(kind)
+            line.lose(why)
+        await asyncio.sleep(0.01)
+    failure = await ended(stage, call)
+    assert isinstance(failure, UpstreamClosedError)
+    assert len(lines) == 3
     assert closed(caller).reason is out.ClosedReason.UPSTREAM
 
 
