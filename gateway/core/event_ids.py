@@ -13,12 +13,18 @@ PROBE: Final = "tl-probe"
 # A refusal of these is nothing to a caller, who has not asked for them.
 UNSEEN: Final = frozenset({GUARD, PROBE})
 _CONTROL: Final = "tl-control-"
+_AHEAD: Final = "tl-ahead-"
 _OF_CONTROL: Final = re.compile(rf"{_CONTROL}([0-9]{{1,20}})-[0-9]+")
 
 
 def of_control(cseq: int, number: int) -> str:
     """Return a name for the caller's control `cseq`; 0 = it has no number, or the event is the gateway's."""
     return f"{_CONTROL}{cseq}-{number}"
+
+
+def ahead(number: int) -> str:
+    """Return a name for an item that a line is told in advance."""
+    return f"{_AHEAD}{number}"
 
 
 def cseq_of(event_id: str) -> int:

@@ -104,6 +104,8 @@ class OpenRequest(Struct, frozen=True):
     template: str = ""
     overrides: Mapping[str, Any] = {}
     resumable: bool = False
+    # Its caller moves by itself, by PREPARE and CLAIM, when it is asked to.
+    moves: bool = False
     lease_token: str = ""
     safety_identifier: str = ""
     metadata: Mapping[str, str] = {}
@@ -145,6 +147,8 @@ class ResumeRequest(Struct, frozen=True):
     """Go on with a session. `input_kept_from` in samples since the session began."""
 
     token: str
+    # Nothing is claimed yet: a line is to be made ready.
+    prepares: bool = False
     last_seq: int = 0
     epochs: tuple[EpochStart, ...] = ()
     input_kept_from: int = 0
@@ -307,6 +311,12 @@ class Resumed(Struct, frozen=True):
     unrestored_items: tuple[str, ...] = ()
 
 
+class Prepared(Struct, frozen=True):
+    """The session could be taken over at once: a line was told everything up to event `seq`."""
+
+    seq: int
+
+
 class Beat(Struct, frozen=True):
     """Nothing but what has been taken of the caller's."""
 
@@ -325,6 +335,7 @@ LiveEvent = (
     | GoAway
     | Token
     | Resumed
+    | Prepared
     | Beat
 )
 
@@ -359,6 +370,7 @@ class Opened(Struct, frozen=True):
     opened_at_unix_ms: int = 0
     # Of a session that outlives its stream.
     resumable: bool = False
+    moves: bool = False
     resume_token: str = ""
     window_bytes: int = 0
     resume_window_seconds: int = 0

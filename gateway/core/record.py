@@ -45,6 +45,7 @@ class Opening(Struct, frozen=True):
     metadata: Mapping[str, str] = {}
     life_max_seconds: int = 0
     idle_max_seconds: int = 0
+    moves: bool = False
     # What went up before the caller's own words.
     first: tuple[Mapping[str, Any], ...] = ()
 
@@ -53,6 +54,7 @@ class Opening(Struct, frozen=True):
         return out.OpenRequest(
             template=self.template,
             resumable=True,
+            moves=self.moves,
             safety_identifier=self.safety_identifier,
             correlation_id=self.correlation_id,
             metadata=self.metadata,

@@ -77,6 +77,7 @@ def _open(message: session.Open) -> out.OpenRequest:
     return out.OpenRequest(
         template=message.template,
         resumable=types.FEATURE_RESUMABLE in message.features,
+        moves={types.FEATURE_RESUMABLE, types.FEATURE_PLANNED_MOVE} <= set(message.features),
         overrides=session_patch(message.overrides),
         metadata=dict(message.metadata),
         correlation_id=message.correlation_id,
@@ -92,8 +93,6 @@ def _open(message: session.Open) -> out.OpenRequest:
 
 
 def _resume(message: session.Resume) -> out.ResumeRequest:
-    if message.mode == session.RESUME_MODE_PREPARE:
-        raise CallerError(Reason.NOT_IMPLEMENTED_YET, "resume: RESUME_MODE_PREPARE is not served yet")
     if len(message.epochs) > EPOCHS_MAX:
         raise CallerError(Reason.INVALID_FRAME, f"resume.epochs has over {EPOCHS_MAX} entries")
     starts = [number for each in message.epochs for number in (each.epoch, each.first_seq)]
@@ -104,6 +103,7 @@ def _resume(message: session.Resume) -> out.ResumeRequest:
         raise CallerError(Reason.INVALID_FRAME, "resume.epochs: an owner begins far behind last_seq")
     return out.ResumeRequest(
         token=message.token,
+        prepares=message.mode == session.RESUME_MODE_PREPARE,
         last_seq=message.last_seq,
         epochs=tuple(out.EpochStart(each.epoch, each.first_seq) for each in message.epochs),
         input_kept_from=message.input_kept_from,

@@ -19,6 +19,7 @@ FORMATS: Final = {
 }
 # What a resumable session has in force.
 RESUMABLE: Final = (types.FEATURE_RESUMABLE, types.FEATURE_PLAYED_POSITION)
+MOVING: Final = (*RESUMABLE, types.FEATURE_PLANNED_MOVE)
 _Fields = dict[str, Any]
 
 
@@ -91,7 +92,7 @@ def _opened(told: out.Opened) -> _Fields:
             ),
             heartbeat_ms=told.heartbeat_ms,
             window_bytes=told.window_bytes,
-            features=RESUMABLE if told.resumable else (),
+            features=MOVING if told.moves else RESUMABLE if told.resumable else (),
             resume_token=told.resume_token,
             config=session.ConfigState.Value(f"CONFIG_STATE_{told.config.name}"),
             source=line_source(told.source),
@@ -216,6 +217,7 @@ _FORMS: Final[dict[type[Any], Callable[[Any], _Fields]]] = {
     out.GoAway: _plain("go_away", event.GoAway),
     out.Token: lambda told: {"token": event.Token(resume_token=told.resume_token)},
     out.Resumed: _resumed,
+    out.Prepared: _plain("prepared", session.Prepared),
     # What they say stands in the acknowledgement.
     out.Beat: lambda _: {},
     out.ControlTaken: lambda _: {},

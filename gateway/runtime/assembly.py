@@ -71,5 +71,6 @@ def assemble(
     lanes = Lanes(SessionKey(session.principal.tenant, session.id), epoch, outbox, parts.lanes, seq, cseq)
     relay = Relay(template, conversation, continuity, lanes, outbox, parts.observer, intake)
     callers = CallerKeeping(session, first, relay, lanes, outbox, parts, intake, claim)
-    lines = LineKeeping(session, opening, relay, callers, lanes, line, leases, parts)
+    ready = claim.line if claim is not None else None
+    lines = LineKeeping(session, opening, relay, callers, lanes, line, leases, parts, ready)
     return Assembled(opening, conversation, outbox, lanes, relay, callers, lines)

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable
-from itertools import islice
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
 import structlog
@@ -16,9 +16,12 @@ from gateway.core.principal import Principal
 from gateway.core.session import SessionState
 from gateway.runtime.attachment import Attachment
 from gateway.runtime.claiming import Claim, claim
+from gateway.runtime.held import HeldLine
+from gateway.runtime.moving import Moves, can_move, going_away
 from gateway.runtime.opening import first_message
 from gateway.runtime.ports import CallerGoneError, CallerStream
-from gateway.runtime.resume_tokens import NO_SESSION
+from gateway.runtime.preparing import CLAIM_SECONDS, line_made_ready, while_held
+from gateway.runtime.resume_tokens import NO_SESSION, ResumeToken
 from gateway.runtime.session import LiveSession
 from gateway.runtime.session_options import Ending, SessionParts
 from gateway.runtime.session_words import unopened
@@ -29,8 +32,6 @@ _log = structlog.get_logger(__name__)
 STOP_SECONDS = 5.0
 # How often a drain looks whether it is to end sooner.
 LOOK_SECONDS = 0.5
-# So many sessions are sent to another gateway at each look.
-MOVES_A_LOOK = 5
 # So large a part of the sessions may wait for one and the same caller to come back.
 WAITING_RATIO = 0.5
 # Streams that have not said `open` yet, all callers' together: so many times the sessions that there may be.
@@ -88,7 +89,7 @@ class Directory:
         try:
             session = await self._begin(attachment)
         except CallerGoneError:
-            error = _going_away() if self._is_over else None
+            error = going_away() if self._is_over else None
         except GatewayError as refusal:
             error = refusal
         except Exception as fault:  # noqa: BLE001 the bulkhead: anything else is a fault of ours
@@ -113,17 +114,23 @@ class Directory:
         message = await self._first_message(attachment.stream)
         if isinstance(message, out.OpenRequest):
             return self._open(attachment, message)
+        if message.prepares:
+            return await self._prepare(attachment, message)
         return await self._resume(attachment, message)
 
-    async def _first_message(self, stream: CallerStream) -> out.OpenRequest | out.ResumeRequest:
-        """Listen to a new stream. Raises `GatewayError`, and `CallerGoneError`."""
+    async def _first_message(
+        self, stream: CallerStream, max_seconds: float | None = None
+    ) -> out.OpenRequest | out.ResumeRequest:
+        """Listen to a stream without a session. Raises `GatewayError`, and `CallerGoneError`."""
+        if max_seconds is None:
+            max_seconds = self._parts.options.first_message_seconds
         self._check_silent(stream.principal)
         name = stream.principal.tenant, stream.principal.caller
         self._silent[name] += 1
         ends: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._silent_ends.add(ends)
         try:
-            return await first_message(stream, ends, self._parts.options.first_message_seconds)
+            return await first_message(stream, ends, max_seconds)
         finally:
             self._silent_ends.discard(ends)
             self._silent -= Counter({name: 1})  # what comes to nothing leaves no entry
@@ -133,18 +140,44 @@ class Directory:
             raise refusal
         if not isinstance(begins, Claim):
             self._check_waiting(attachment.stream.principal)
+        elif begins.line is not None:
+            begins = replace(begins, line=begins.line.handed_over())
         session = LiveSession(attachment, begins, self._parts)
         owner = self._owners.spawn(session.run(), session.id)
         self._sessions[owner] = session
         owner.add_done_callback(self._ended)
         return session
 
-    async def _resume(self, attachment: Attachment, request: out.ResumeRequest) -> LiveSession:
-        """Let a stream go on with a session: one that is here, or another gateway's."""
-        principal = attachment.stream.principal
+    async def _prepare(self, attachment: Attachment, request: out.ResumeRequest) -> LiveSession:
+        """Make a line ready for another gateway's session, and go on with that when its caller says so."""
+        stream, parts = attachment.stream, self._parts
+        token = self._token(request, stream.principal)
+        if (refusal := self.refusal()) is not None:
+            raise refusal
+        here = self.find(token.session_id)
+        if here is not None and here.epoch >= token.epoch and await here.is_owner():  # there is nothing to be done
+            await stream.write(out.Outgoing(out.Prepared(request.last_seq)))
+            return await self._resume(attachment, _claims(await self._first_message(stream, CLAIM_SECONDS)))
+        async with line_made_ready(token, stream.principal, parts) as (held, seq):
+            await stream.write(out.Outgoing(out.Prepared(seq)))
+            claims = _claims(await while_held(held, self._first_message(stream, CLAIM_SECONDS)))
+            if self._token(claims, stream.principal).session_id != token.session_id:
+                raise CallerError(Reason.RESUME_REFUSED, NO_SESSION)
+            return await self._resume(attachment, claims, held)
+
+    def _token(self, request: out.ResumeRequest, principal: Principal) -> ResumeToken:
+        """Return what a caller's token says. Raises `CallerError` RESUME_REFUSED."""
         token = self._parts.tokens.read(request.token)
         if token is None or not token.is_of(principal):
             raise CallerError(Reason.RESUME_REFUSED, NO_SESSION)
+        return token
+
+    async def _resume(
+        self, attachment: Attachment, request: out.ResumeRequest, ready: HeldLine | None = None
+    ) -> LiveSession:
+        """Let a stream go on with a session: one that is here, or another gateway's, for which a line may be ready."""
+        principal = attachment.stream.principal
+        token = self._token(request, principal)
         lock = self._claiming.setdefault(token.session_id, asyncio.Lock())
         async with lock:  # of two that come at once the second one finds what the first has claimed
             here = self.find(token.session_id)
@@ -153,14 +186,15 @@ class Directory:
                 return here
             if (refusal := self.refusal()) is not None:
                 raise refusal
-            session = self._open(attachment, await claim(token, request, principal, self._parts))
+            claimed = await claim(token, request, principal, self._parts)
+            session = self._open(attachment, replace(claimed, line=ready))
             await asyncio.sleep(0)  # its task puts it together in its first step: then it can be resumed
             return session
 
     def refusal(self) -> CapacityError | None:
         """Why nothing new is taken now; None = it is."""
         if self._draining:
-            return _going_away()
+            return going_away()
         if self.is_full:
             text = f"this gateway has {self._sessions_max} sessions, its limit"
             return CapacityError(Reason.OVERLOADED, text, retry_after_seconds=1.0)
@@ -184,7 +218,7 @@ class Directory:
         One caller cannot use them all up.
         """
         if self._is_over:
-            raise _going_away()
+            raise going_away()
         silent, own = self._silent.total(), self._silent[principal.tenant, principal.caller]
         if silent >= SILENT_TIMES * self._sessions_max or own >= self._sessions_max:
             text = f"{silent} streams have not said open yet"
@@ -212,17 +246,15 @@ class Directory:
         """Refuse new sessions, let the running ones finish, end what is left at the deadline."""
         self._draining = True
         self.hurry(timeout_seconds)
-        loop = asyncio.get_running_loop()
-        for session in self._sessions.values():
-            if session.callers is not None and _can_move(session):
-                session.callers.tell(out.GoAway("draining", round(max(0.0, self._ends_at - loop.time()) * 1000)))
+        moves = Moves()
         try:
-            while (left := self._ends_at - loop.time()) > 0:
-                self._let_move()
+            while (left := self._ends_at - self._now()) > 0:
+                moves.look(self._sessions.values(), self._now(), self._ends_at)
                 if await self._owners.wait(min(left, LOOK_SECONDS)):
                     return
+                await asyncio.gather(*(each.is_owner() for each in moves.under_way()))
             for session in self._sessions.values():
-                session.end(Ending(ClosedReason.DRAINING, _going_away(), moves=_can_move(session)))
+                session.end(Ending(ClosedReason.DRAINING, going_away(), moves=can_move(session)))
             self._is_over = True
             for ends in self._silent_ends:
                 if not ends.done():
@@ -231,22 +263,13 @@ class Directory:
         finally:  # also when the drain itself is cut by a second signal
             await self._owners.cancel(STOP_SECONDS)
 
-    def _let_move(self) -> None:
-        """Let a few sessions go on elsewhere, in which nothing is due now: not all at once, for the others' sake."""
-        now = self._now()
-        ready = (each for each in self._sessions.values() if _can_move(each) and not each.is_ending)
-        quiet = (each for each in ready if not each.conversation.is_due(now))
-        for session in islice(quiet, MOVES_A_LOOK):
-            session.end(Ending(ClosedReason.DRAINING, _going_away(), moves=True))
-
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
 
 
-def _can_move(session: LiveSession) -> bool:
-    return session.callers is not None and session.callers.can_move
-
-
-def _going_away() -> CapacityError:
-    return CapacityError(Reason.DRAINING, "this gateway is going away")
+def _claims(message: out.OpenRequest | out.ResumeRequest) -> out.ResumeRequest:
+    """Return what a caller says for whom a line is ready. Raises `CallerError`."""
+    if isinstance(message, out.ResumeRequest) and not message.prepares:
+        return message
+    raise CallerError(Reason.INVALID_FRAME, "what was prepared is to be claimed: resume with RESUME_MODE_CLAIM")

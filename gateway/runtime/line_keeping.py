@@ -7,7 +7,6 @@ stands ready by then. While the caller is away a line is kept for a moment; who 
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +19,7 @@ from gateway.core.rotation import due
 from gateway.core.session import SessionEvent, SessionState
 from gateway.core.template import configuration
 from gateway.runtime.caller_keeping import CallerKeeping
+from gateway.runtime.held import HeldLine, hold
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.lease import LeasedLine
 from gateway.runtime.opening import Opening
@@ -44,19 +44,6 @@ _CAUSES: Final = {Reason.UPSTREAM_STUCK: out.InterruptionCause.STUCK}
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True, eq=False)
-class _Held:
-    """A line, the pool that it is of, and what ends its lease."""
-
-    line: LeasedLine
-    pool: WarmPool
-    leases: AsyncExitStack = field(default_factory=AsyncExitStack)
-
-    @property
-    def ready_at(self) -> float:
-        return self.line.granted_at - self.line.entry_age_seconds
-
-
 class LineKeeping:
     """The lines of one session, one after the other."""
 
@@ -70,8 +57,12 @@ class LineKeeping:
         first: LeasedLine | None,
         leases: AsyncExitStack,
         parts: SessionParts,
+        standing_by: HeldLine | None = None,
     ) -> None:
-        """Begin with a line whose lease `leases` ends, or without one; nothing happens before `run`."""
+        """Begin with a line whose lease `leases` ends, or without one; nothing happens before `run`.
+
+        `standing_by` = it was made ready for a session that has none here yet.
+        """
         self._session = session
         self._opening = opening
         self._relay = relay
@@ -81,8 +72,8 @@ class LineKeeping:
         self._rng = Random()  # noqa: S311 jitter, not a secret
         self._recovery = Recovery(parts.options.recovery, self._rng)
         # What the session uses, and what stands by for it.
-        self._present = _Held(first, opening.pool, leases) if first is not None else None
-        self._next: _Held | None = None
+        self._present = HeldLine(first, opening.pool, leases) if first is not None else None
+        self._next = standing_by
         self._now: Callable[[], float] = asyncio.get_running_loop().time
 
     async def renew(self, left: asyncio.Event) -> None:
@@ -90,7 +81,7 @@ class LineKeeping:
         while not left.is_set():
             for held in (self._present, self._next):
                 if held is not None:
-                    held.pool.renew(held.line)
+                    held.renew()
             await asyncio.sleep(RENEW_SECONDS)
 
     async def run(self) -> None:
@@ -109,7 +100,7 @@ class LineKeeping:
                 if each is not None:
                     await each.leases.aclose()
 
-    async def _leave(self, held: _Held, lost: UpstreamError | None) -> None:
+    async def _leave(self, held: HeldLine, lost: UpstreamError | None) -> None:
         """Go on without a line that is lost, or is to be left. Raises `UpstreamError`."""
         if self._session.is_ending:
             self._present = None
@@ -125,7 +116,7 @@ class LineKeeping:
             except UpstreamError as fresh:
                 await self._replace(self._present or held, fresh)
 
-    async def _carried(self, held: _Held) -> UpstreamError | None:
+    async def _carried(self, held: HeldLine) -> UpstreamError | None:
         """Carry a line's events until it is to be left; return how it was lost, if it was."""
         try:
             await self._carry(held)
@@ -133,7 +124,7 @@ class LineKeeping:
             return lost
         return None
 
-    async def _carry(self, held: _Held) -> None:
+    async def _carry(self, held: HeldLine) -> None:
         """Carry a line's events until it is to be left. Raises `UpstreamError` when it is lost."""
         relay, upstream, options = self._relay, held.line.upstream, self._parts.options
         works = [
@@ -156,7 +147,7 @@ class LineKeeping:
 
     # A line that is lost.
 
-    async def _replace(self, held: _Held, lost: UpstreamError) -> None:
+    async def _replace(self, held: HeldLine, lost: UpstreamError) -> None:
         """Go on with a fresh line that was told everything. Raises `UpstreamError` when there is none to be had."""
         began = self._now()
         delay = self._recovery.lost(lost, held.line.granted_at, began, has_spoken=self._relay.has_heard)
@@ -198,7 +189,7 @@ class LineKeeping:
 
     # A line that nobody needs.
 
-    async def _rest(self, held: _Held) -> None:
+    async def _rest(self, held: HeldLine) -> None:
         """Let the line go while the caller is away; when it is back, go on with another. Raises `UpstreamError`."""
         self._relay.detach()
         self._session.move(SessionEvent.UPSTREAM_LOST)
@@ -211,7 +202,7 @@ class LineKeeping:
 
     # A line that is left.
 
-    async def _until_due(self, held: _Held) -> None:
+    async def _until_due(self, held: HeldLine) -> None:
         """Return when another line stands by, and the moment to move has come; never, where that has no end."""
         when = due(held.line.upstream.life_seconds, self._parts.options.rotation, self._rng)
         if when is None:
@@ -232,14 +223,14 @@ class LineKeeping:
         finally:
             gone.cancel()
 
-    async def _standing_by(self, must: float) -> _Held | None:
+    async def _standing_by(self, must: float) -> HeldLine | None:
         """Return a line for the time after this one; None = there was none. Then the provider ends this one in time."""
         if self._next is None:
             with suppress(GatewayError):
                 self._next = await self._lease(max(0.0, must - self._now()))
         return self._next
 
-    async def _move(self, held: _Held) -> None:
+    async def _move(self, held: HeldLine) -> None:
         """Go on with the line that stands by. Raises `UpstreamError` when that is lost as well."""
         began = self._now()
         self._relay.detach()
@@ -261,25 +252,22 @@ class LineKeeping:
 
     # Both.
 
-    async def _take_next(self, wait_seconds: float) -> _Held:
+    async def _take_next(self, wait_seconds: float) -> HeldLine:
         held, self._next = self._next, None
         return held or await self._lease(wait_seconds)
 
-    async def _lease(self, wait_seconds: float) -> _Held:
+    async def _lease(self, wait_seconds: float) -> HeldLine:
         """Lease a line as it is served now. Raises `GatewayError`."""
-        pool = self._pool()
-        wish = self._session.wish_again(wait_seconds)
-        leases = AsyncExitStack()
-        return _Held(await leases.enter_async_context(pool.lease(wish)), pool, leases)
+        return await hold(self._pool(), self._session.wish_again(wait_seconds))
 
-    async def _switch(self, fresh: _Held) -> tuple[str, ...]:
+    async def _switch(self, fresh: HeldLine) -> tuple[str, ...]:
         """Tell a fresh line everything, and use it; return what it could not be told. Raises `UpstreamError`."""
         self._present = fresh
         self._session.takes(fresh.line)
         has = configuration(fresh.pool.template, {}) if fresh.line.is_configured else None
         try:
             async with asyncio.timeout(self._parts.options.restore_max_seconds):
-                return await self._relay.restore(fresh.line.upstream, configured_as=has)
+                return await self._relay.restore(fresh.line.upstream, configured_as=has, ahead=fresh.ahead)
         except TimeoutError:
             text = "the provider does not take what was said before"
             raise UpstreamError(Reason.UPSTREAM_STUCK, text) from None

@@ -102,6 +102,7 @@ def entry_of(opening: Opening) -> record.Opening:
         metadata=request.metadata,
         life_max_seconds=request.life_max_seconds,
         idle_max_seconds=request.idle_max_seconds,
+        moves=request.moves,
         first=(*request.history, *greeting),
     )
 

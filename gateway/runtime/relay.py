@@ -5,7 +5,6 @@ clock reading, plain counters.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from time import perf_counter
@@ -20,9 +19,11 @@ from gateway.core.intake import Intake
 from gateway.core.pace import MESSAGE_BYTES_PER_SECOND, MESSAGES_PER_SECOND, Pace
 from gateway.core.realtime import AudioDelta, decode, encode, encode_append, session_update
 from gateway.core.record import Note
+from gateway.core.replay import Ahead
 from gateway.core.restoration import Restoration
 from gateway.core.template import Template, check_patch
 from gateway.runtime.lanes import Lanes
+from gateway.runtime.late import Late
 from gateway.runtime.observers import SessionObserver
 from gateway.runtime.outbox import Outbox
 from gateway.runtime.ports import Upstream
@@ -35,9 +36,6 @@ DUE_POLL_SECONDS: Final = 0.25
 # What a caller keeps of its speech while it has no stream.
 CATCH_UP_SECONDS: Final = 10.0
 APPEND: Final = "input_audio_buffer.append"
-# What may wait behind a replay; who sends more is not read for a while.
-LATE_MAX_BYTES: Final = 1 << 20
-LATE_LOOK_SECONDS: Final = 0.02
 
 
 class Relay:
@@ -57,9 +55,7 @@ class Relay:
         self._template = template
         # None = there is no line now, or it is being told what was said before.
         self._upstream: Upstream | None = None
-        # What came from the caller while a fresh line was being told.
-        self._late: deque[bytes] | None = None
-        self._late_bytes = 0
+        self._late = Late(is_over=True)
         self.conversation = conversation
         self.continuity = continuity
         self._lanes = lanes
@@ -115,19 +111,22 @@ class Relay:
 
     def attach(self, upstream: Upstream) -> None:
         """Send what comes from the caller up this line, from now on."""
-        self._upstream, self._late = upstream, None
+        self._upstream, self._late.is_over = upstream, True
         self.heard_at, self._heard_before = self._now(), self.conversation.tally.frames_out
 
     def detach(self, cause: out.InterruptionCause = out.InterruptionCause.UPSTREAM_LOST) -> None:
         """The line is gone: tell the caller what that has cut off, and remember what comes meanwhile."""
-        self._upstream = self._late = self._sending_since = None
+        self._upstream, self._sending_since, self._late.is_over = None, None, True
         self._teller.line_lost(self._now(), cause)
         self._moved.set()
 
-    async def restore(self, upstream: Upstream, *, configured_as: Mapping[str, Any] | None) -> tuple[str, ...]:
+    async def restore(
+        self, upstream: Upstream, *, configured_as: Mapping[str, Any] | None, ahead: Ahead | None = None
+    ) -> tuple[str, ...]:
         """Tell a fresh line what was said, then attach it; return the items that it could not be told.
 
-        `configured_as` = what the line has on it already. Raises `UpstreamClosedError`.
+        `configured_as` = what the line had on it when it was leased; `ahead` = what it was told since. Raises
+        `UpstreamClosedError`, also where that is not what was said.
         """
         told, events = self.continuity.replay()
         self.conversation.asked_again(self._now(), told.configuration)
@@ -135,22 +134,25 @@ class Relay:
         frames = list[bytes]()
         if not is_configured:
             self.continuity.configures(event_ids.CONFIG)
-            frames.append(session_update(told.configuration, event_ids.CONFIG))
+            if ahead is None:
+                frames.append(session_update(told.configuration, event_ids.CONFIG))
+        is_stale = ahead is not None and not ahead.is_beginning_of(told)
+        known = () if ahead is None or is_stale else ahead.events()
         # The caller's audio was counted and remembered when it came.
-        stamped = [event if event["type"] == APPEND else self._again(event) for event in events]
-        frames += map(encode, stamped)
+        rest = [event if event["type"] == APPEND else self._again(event) for event in events[len(known) :]]
+        frames += map(encode, rest)
+        stamped = (*known, *rest)
         # What the caller has asked for and was not answered is answered by the fresh line, or here.
         is_silent = not is_configured and not told.updates
         self._teller.restoration = Restoration(stamped, is_configured=not is_silent, unconfirmed=told.unconfirmed)
-        for event in told.confirmed:
-            self._lanes.control(event)
-        self._late, self._late_bytes = deque(), 0
+        for confirmed in told.confirmed:
+            self._lanes.control(confirmed)
+        if is_stale:
+            raise UpstreamClosedError(Reason.UPSTREAM_CLOSED, "what the line was told has changed since")
+        self._late = Late()
         for frame in frames:
             await upstream.send(frame)
-        while self._late:
-            frame = self._late.popleft()
-            self._late_bytes -= len(frame)
-            await upstream.send(frame)
+        await self._late.send(upstream)
         self.attach(upstream)
         self.continuity.restored(told.unrestored)
         return told.unrestored
@@ -204,20 +206,12 @@ class Relay:
         self.stirred_at = self._now()
         upstream = self._upstream
         if upstream is None:
-            await self._send_late(frame)
+            await self._late.add(frame)
             return
         self._sending_since = self.stirred_at
         with suppress(UpstreamClosedError):  # who listens to the line learns why
             await upstream.send(frame)
         self._sending_since = None
-
-    async def _send_late(self, frame: bytes) -> None:
-        """Let a frame go up behind what a fresh line is told; while there is no line at all, nothing is to be done."""
-        if self._late is not None:
-            self._late.append(frame)
-            self._late_bytes += len(frame)
-        while self._late is not None and self._late_bytes > LATE_MAX_BYTES:  # noqa: ASYNC110 nobody tells
-            await asyncio.sleep(LATE_LOOK_SECONDS)
 
     async def ask(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Send client events that nobody waits for by their number."""

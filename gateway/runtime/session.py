@@ -167,6 +167,8 @@ class LiveSession:
         self.pool, self.model = opening.pool.name, opening.pool.template.line_class.model
         async with AsyncExitStack() as leases:
             if claim is not None:  # its line comes as one for a line that is lost
+                if claim.line is not None:
+                    leases.push_async_callback(claim.line.leases.aclose)
                 return await self._converse(claim, None, leases)
             try:
                 line = await leases.enter_async_context(opening.pool.lease(self._wish(opening)))

@@ -60,6 +60,7 @@ def opened(
         metadata=request.metadata,
         opened_at_unix_ms=time.time_ns() // 1_000_000,
         resumable=request.resumable,
+        moves=request.moves,
         resume_token=resume_token,
         window_bytes=options.resume.window_bytes if request.resumable else 0,
         resume_window_seconds=options.resume.window_seconds if request.resumable else 0,

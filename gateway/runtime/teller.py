@@ -109,6 +109,7 @@ class Teller:
         if item_id := self.restoration.refused(event):
             state, durability = SessionState.ACTIVE, self._lanes.durability
             self._lanes.control(out.StateChanged(state, durability, "unrestored", unrestored_items=(item_id,)))
+            self._continuity.restored((item_id,))  # no other line is told it
             return True
         return self.restoration.takes(event)
 

@@ -31,7 +31,7 @@ SECONDS: Final = 30.0
 
 async def turn(address: str, begun: list[str]) -> None:
     """Open a session over a connection of its own, which the balancer draws a gateway for; talk, and say goodbye."""
-    async with AsyncClient(address) as client, client.open(overrides=TEXT) as session:
+    async with AsyncClient(address) as client, client.open(resumable=False, overrides=TEXT) as session:
         begun.append(session.id)
         await session.send_text("Hello")
         await session.create_response()

@@ -65,7 +65,7 @@ async def test_a_quiet_stream_of_our_client_lives_a_minute_and_then_holds_a_turn
     async with (
         stack() as (running, _),
         AsyncClient(running.address) as client,
-        client.open() as session,
+        client.open(resumable=False) as session,
     ):
         await asyncio.sleep(61)
         await session.send_text("Hello there")

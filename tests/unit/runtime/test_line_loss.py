@@ -56,12 +56,12 @@ def _content(event: dict[str, Any]) -> Any:
     return event["type"]
 
 
-def answered(line: Line, words: str = "Foggy.") -> None:
+def answered(line: Line, words: str = "Foggy.", item_id: str = "a") -> None:
     line.tell("response.created", response={"id": "r"})
-    line.tell("response.output_audio_transcript.delta", response_id="r", item_id="a", delta=words)
+    line.tell("response.output_audio_transcript.delta", response_id="r", item_id=item_id, delta=words)
     speak(line)
     item = {
-        "id": "a",
+        "id": item_id,
         "type": "message",
         "role": "assistant",
         "content": [{"type": "output_audio", "transcript": words}],

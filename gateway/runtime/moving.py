@@ -1,0 +1,63 @@
+"""Who of a gateway that goes away is sent to another one, and when: a few at a time, for the others' sake.
+
+Pure but for the words to the sessions: whoever drains calls `look` now and then.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from gateway.core import events as out
+from gateway.core.errors import CapacityError, Reason
+from gateway.core.events import ClosedReason
+from gateway.runtime.session import LiveSession
+from gateway.runtime.session_options import Ending
+
+# So many sessions are sent to another gateway at each look.
+MOVES_A_LOOK: Final = 5
+# How long a caller that moves by itself may take before it is sent away as the others are.
+MOVE_SECONDS: Final = 10.0
+
+
+class Moves:
+    """The sessions of one gateway on their way to others."""
+
+    def __init__(self) -> None:
+        """Begin with nobody asked."""
+        # When each was told that the gateway goes away.
+        self._told: WeakKeyDictionary[LiveSession, float] = WeakKeyDictionary()
+
+    def look(self, sessions: Iterable[LiveSession], now: float, ends_at: float) -> None:
+        """Ask a few to move, and let a few go in which nothing is due now."""
+        movable = [each for each in sessions if can_move(each) and not each.is_ending]
+        untold = [each for each in movable if each not in self._told]
+        by_themselves = sorted(
+            (each for each in untold if each.request.moves), key=lambda each: each.conversation.is_due(now)
+        )
+        for session in (*by_themselves[:MOVES_A_LOOK], *(each for each in untold if not each.request.moves)):
+            assert session.callers is not None, "who can move has callers"  # noqa: S101
+            self._told[session] = now
+            session.callers.tell(out.GoAway("draining", round(max(0.0, ends_at - now) * 1000)))
+        quiet = (each for each in movable if self._is_late(each, now) and not each.conversation.is_due(now))
+        for session in islice(quiet, MOVES_A_LOOK):
+            session.end(Ending(ClosedReason.DRAINING, going_away(), moves=True))
+
+    def under_way(self) -> list[LiveSession]:
+        """Those that another gateway may have by now."""
+        return [each for each in self._told if each.request.moves and not each.is_ending]
+
+    def _is_late(self, session: LiveSession, now: float) -> bool:
+        """Whether a session was told, and its caller does not move by itself, or has not in time."""
+        told_at = self._told.get(session)
+        return told_at is not None and (not session.request.moves or now - told_at >= MOVE_SECONDS)
+
+
+def can_move(session: LiveSession) -> bool:
+    """Whether another gateway can go on with it."""
+    return session.callers is not None and session.callers.can_move
+
+
+def going_away() -> CapacityError:
+    """Return what whoever is sent away is told."""
+    return CapacityError(Reason.DRAINING, "this gateway is going away")
