@@ -10,12 +10,11 @@ import structlog
 from gateway import __version__
 from gateway.app.descriptors import callers_connections
 from gateway.app.exchange import Exchange
-from gateway.app.prepared import Prepared, prepare
+from gateway.app.prepared import Prepared, prepare, session_options
 from gateway.app.reload import Reload, Source
 from gateway.core.errors import GatewayError
 from gateway.core.events import Durability
 from gateway.core.principal import Right
-from gateway.core.rotation import RotationOptions
 from gateway.rpc.auth import AuthInterceptor
 from gateway.rpc.parts import ServiceParts
 from gateway.rpc.records import RecordForm
@@ -25,7 +24,7 @@ from gateway.runtime.lane_parts import LaneOptions, LaneParts
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.reservations import Reservations
 from gateway.runtime.resume_tokens import ResumeTokens
-from gateway.runtime.session_options import SessionOptions, SessionParts
+from gateway.runtime.session_options import SessionParts
 from gateway.settings import Settings, parts
 from gateway.store.embedded import EmbeddedValkey
 from gateway.store.options import RedisOptions, SlotsOptions
@@ -165,14 +164,6 @@ class Gateway:
     def _session_parts(
         self, exchange: Exchange, store: RedisStore, reservations: Reservations, tokens: SealedTokens
     ) -> SessionParts:
-        limits, rotate = self._settings.limits, self._settings.rotate
-        options = SessionOptions(
-            message_max_bytes=limits.message_max_bytes,
-            session_life_max_seconds=limits.session_life_max_seconds,
-            session_idle_max_seconds=limits.session_idle_max_seconds,
-            heartbeat_ms=limits.heartbeat_ms,
-            rotation=RotationOptions(rotate.before_seconds, rotate.jitter_seconds, rotate.hard_seconds),
-        )
         return SessionParts(
             pools=exchange.pools,
             reservations=reservations,
@@ -180,7 +171,7 @@ class Gateway:
             tokens=ResumeTokens(tokens),
             observer=SessionMetrics(self._metrics),
             owner_address=self._settings.grpc.advertise or "",
-            options=options,
+            options=session_options(self._settings),
         )
 
     def _server(

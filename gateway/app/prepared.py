@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from gateway.core.rotation import RotationOptions
+from gateway.core.slowness import SlownessOptions
 from gateway.core.template import Template
 from gateway.rpc.auth import Authenticator
 from gateway.rpc.server import ListenError, check_tls
+from gateway.runtime.session_options import SessionOptions
 from gateway.settings import Settings, SettingsError, parts
 from gateway.store.sealing_keys import DataKey
 from gateway.upstream.account import Account
@@ -18,6 +21,19 @@ class Prepared:
     accounts: dict[str, Account]
     templates: dict[str, Template]
     sealing_keys: list[DataKey]
+
+
+def session_options(settings: Settings) -> SessionOptions:
+    """Return the limits of each session."""
+    limits, rotate = settings.limits, settings.rotate
+    return SessionOptions(
+        message_max_bytes=limits.message_max_bytes,
+        session_life_max_seconds=limits.session_life_max_seconds,
+        session_idle_max_seconds=limits.session_idle_max_seconds,
+        heartbeat_ms=limits.heartbeat_ms,
+        rotation=RotationOptions(rotate.before_seconds, rotate.jitter_seconds, rotate.hard_seconds),
+        slowness=SlownessOptions(ratio=rotate.slow_ratio),
+    )
 
 
 def prepare(settings: Settings, *, insecure_dev: bool) -> Prepared:

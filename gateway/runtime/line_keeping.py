@@ -5,6 +5,7 @@ stands ready by then. While the caller is away a line is kept for a moment; who 
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from random import Random
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 # How often a session that is to move looks for a quiet moment, and asks for a line that it did not get.
 QUIET_LOOK_SECONDS: Final = 0.05
 ASK_AGAIN_SECONDS: Final = 1.0
+STAND_BY_SECONDS: Final = 20.0
+# How often it is looked whether a line has become slow.
+SLOW_LOOK_SECONDS: Final = 10.0
 # How often a holder says that it uses its lease.
 RENEW_SECONDS: Final = 1.0
 # Of the answers under way; any other end is the loss of the line.
@@ -74,6 +78,8 @@ class LineKeeping:
         # What the session uses, and what stands by for it.
         self._present = HeldLine(first, opening.pool, leases) if first is not None else None
         self._next = standing_by
+        # Why the present line is left.
+        self._trigger = ""
         self._now: Callable[[], float] = asyncio.get_running_loop().time
 
     async def renew(self, left: asyncio.Event) -> None:
@@ -205,11 +211,8 @@ class LineKeeping:
     async def _until_due(self, held: HeldLine) -> None:
         """Return when another line stands by, and the moment to move has come; never, where that has no end."""
         when = due(held.line.upstream.life_seconds, self._parts.options.rotation, self._rng)
-        if when is None:
-            await asyncio.get_running_loop().create_future()
-            return None
-        await asyncio.sleep(max(0.0, held.ready_at + when.soft - self._now()))
-        must = held.ready_at + when.hard
+        self._trigger = await self._trigger_of(held, held.ready_at + when.soft if when is not None else math.inf)
+        must = held.ready_at + when.hard if when is not None else math.inf
         while (standing_by := await self._standing_by(must)) is None:  # noqa: ASYNC110 it is asked for each time
             await asyncio.sleep(ASK_AGAIN_SECONDS)
         gone = asyncio.ensure_future(standing_by.line.upstream.wait_closed())
@@ -223,11 +226,19 @@ class LineKeeping:
         finally:
             gone.cancel()
 
+    async def _trigger_of(self, held: HeldLine, soft: float) -> str:
+        """Return why a line is to be left, when it is: its end comes near, or it has become slow."""
+        while (left := soft - self._now()) > 0:
+            await asyncio.sleep(min(left, SLOW_LOOK_SECONDS))
+            if self._relay.slowness.has_grown(self._now() - held.ready_at, self._parts.options.slowness):
+                return "slow"
+        return "expiry"
+
     async def _standing_by(self, must: float) -> HeldLine | None:
         """Return a line for the time after this one; None = there was none. Then the provider ends this one in time."""
         if self._next is None:
             with suppress(GatewayError):
-                self._next = await self._lease(max(0.0, must - self._now()))
+                self._next = await self._lease(min(STAND_BY_SECONDS, max(0.0, must - self._now())))
         return self._next
 
     async def _move(self, held: HeldLine) -> None:
@@ -238,7 +249,7 @@ class LineKeeping:
         try:
             unrestored = await self._switch(await self._take_next(0.0))
         except GatewayError as error:
-            self._parts.observer.rotated("expiry", "failed")
+            self._parts.observer.rotated(self._trigger, "failed")
             _log.warning("rotation_failed", session_id=self._session.id, reason=error.reason)
             raise UpstreamError(Reason.UPSTREAM_CLOSED, error.message) from None
         finally:
@@ -247,7 +258,7 @@ class LineKeeping:
             return
         self._session.move(SessionEvent.UPSTREAM_READY)
         self._tell(self._session.state, "rotation", unrestored)
-        self._parts.observer.rotated("expiry", "ok")
+        self._parts.observer.rotated(self._trigger, "ok")
         _log.info("line_rotated", **self._words(began, unrestored))
 
     # Both.

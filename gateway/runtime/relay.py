@@ -61,6 +61,7 @@ class Relay:
         self._lanes = lanes
         self._observer = observer
         self._teller = Teller(template.name, conversation, continuity, lanes, outbox, observer, intake)
+        self.slowness = self._teller.slowness
         self._now: Callable[[], float] = asyncio.get_running_loop().time
         self.stirred_at = self.heard_at = self._now()
         self._pace = Pace(self.stirred_at)
@@ -112,6 +113,7 @@ class Relay:
     def attach(self, upstream: Upstream) -> None:
         """Send what comes from the caller up this line, from now on."""
         self._upstream, self._late.is_over = upstream, True
+        self.slowness.begin()
         self.heard_at, self._heard_before = self._now(), self.conversation.tally.frames_out
 
     def detach(self, cause: out.InterruptionCause = out.InterruptionCause.UPSTREAM_LOST) -> None:

@@ -8,6 +8,7 @@ from gateway.core.events import ClosedReason
 from gateway.core.recovery import RecoveryOptions
 from gateway.core.rotation import RotationOptions
 from gateway.core.session import SessionEvent
+from gateway.core.slowness import SlownessOptions
 from gateway.core.watchdog import WatchdogOptions
 from gateway.runtime.lane_parts import LaneParts
 from gateway.runtime.observers import SessionObserver
@@ -60,6 +61,7 @@ class SessionOptions:
     watchdog: WatchdogOptions = field(default_factory=WatchdogOptions)
     recovery: RecoveryOptions = field(default_factory=RecoveryOptions)
     rotation: RotationOptions = field(default_factory=RotationOptions)
+    slowness: SlownessOptions = field(default_factory=SlownessOptions)
     resume: ResumeOptions = field(default_factory=ResumeOptions)
 
 

@@ -13,6 +13,7 @@ from gateway.core.owed import ASKED_AGAIN
 from gateway.core.record import Note
 from gateway.core.restoration import Restoration
 from gateway.core.session import SessionState
+from gateway.core.slowness import Slowness
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.observers import SessionObserver
 from gateway.runtime.outbox import Outbox
@@ -44,6 +45,8 @@ class Teller:
         self._observer = observer
         # What a fresh line still answers to what it was told.
         self.restoration = Restoration()
+        # Of the answers of the present line.
+        self.slowness = Slowness()
 
     def raw(self, frame: bytes) -> None:
         """Pass an event on untouched."""
@@ -67,6 +70,7 @@ class Teller:
         conversation = self._conversation
         for since, seconds in conversation.first_audios:
             self._observer.first_audio(self._pool, since, seconds)
+            self.slowness.heard(since, seconds)
         for seconds in conversation.first_audibles:
             self._observer.first_audible(self._pool, seconds)
         conversation.first_audios.clear()

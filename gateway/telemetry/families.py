@@ -122,7 +122,7 @@ RESUME: Final = Family(
 )
 ROTATIONS: Final = Family(
     "trunkline_rotations_total",
-    "Lines that sessions left before their end, by trigger (expiry) and result: ok or failed.",
+    "Lines that sessions left before their end, by trigger (expiry, slow) and result: ok or failed.",
     ("trigger", "result"),
 )
 SESSIONS: Final = Family("trunkline_sessions", "Sessions that live here now, by state.", ("state",))

@@ -153,3 +153,60 @@ async def test_whoever_leaves_meanwhile_leaves_neither_line_behind(
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
     await stage.everything_is_given_back()
+
+
+# A line that has become slow.
+
+
+async def answers(caller: Caller, line: Line, times: int, seconds: float) -> None:
+    for _ in range(times):
+        caller.control("response.create")
+        await turns(10)
+        line.tell("response.created", response={"id": "r"})
+        await asyncio.sleep(seconds)
+        finished(line)
+        await asyncio.sleep(40.0)
+
+
+def finished(line: Line) -> None:
+    speak(line)
+    line.tell("response.done", response={"id": "r", "status": "completed"})
+
+
+async def test_a_line_whose_answers_have_become_slow_is_left_for_a_fresh_one(stage: Stage) -> None:
+    stage.limit(watchdog=PATIENT)
+    await stage.warm()
+    caller, call = await stage.opened()
+    first = stage.line
+    await answers(caller, first, 5, 0.5)
+    await answers(caller, first, 4, 3.0)
+    assert stage.line is first
+    await answers(caller, first, 1, 3.0)
+    await turns(20)
+    second = stage.line
+    assert second is not first
+    assert first.closes
+    assert stage.observer.rotations == [("slow", "ok")]
+    assert causes(caller) == ["rotation"]
+    await answers(caller, second, 10, 3.0)
+    assert stage.line is second, "its first ones were no quicker: another one would not help"
+    caller.say(out.Bye())
+    assert await ended(stage, call) is None
+
+
+async def test_a_slow_line_is_not_left_in_the_middle_of_an_answer(stage: Stage) -> None:
+    stage.limit(watchdog=PATIENT)
+    await stage.warm()
+    caller, _ = await stage.opened()
+    first = stage.line
+    await answers(caller, first, 5, 0.5)
+    await answers(caller, first, 4, 3.0)
+    caller.control("response.create")
+    await turns(10)
+    first.tell("response.created", response={"id": "r"})
+    await asyncio.sleep(3.0)
+    speak(first)
+    await asyncio.sleep(60.0)
+    assert stage.line is first
+    finished(first)
+    await until(lambda: stage.line is not first)
