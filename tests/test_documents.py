@@ -314,7 +314,7 @@ def test_settings_of_the_table_have_the_defaults_that_it_gives() -> None:
 def test_settings_without_effect_are_those_that_nobody_reads() -> None:
     _, _, rest = page("README.md").partition("These settings are accepted and have no effect yet:")
     listed = [setting(span) for span in re.findall(r"`([^`]+)`", rest.partition("\n\n")[0])]
-    sources = [ROOT / "gateway/app/gateway.py", *(ROOT / "gateway/settings").rglob("*.py")]
+    sources = [*(ROOT / "gateway/app").rglob("*.py"), *(ROOT / "gateway/settings").rglob("*.py")]
     code = "\n".join(file.read_text("utf-8") for file in sources)
     unread = {path for path, _ in leaves() if not re.search(rf"\.{path.rpartition('.')[2]}\b", code)}
 

@@ -9,12 +9,14 @@ import structlog
 
 from gateway import __version__
 from gateway.app.descriptors import callers_connections
+from gateway.app.drain import Drain
 from gateway.app.exchange import Exchange
 from gateway.app.prepared import Prepared, prepare, session_options
 from gateway.app.reload import Reload, Source
 from gateway.core.errors import GatewayError
 from gateway.core.events import Durability
 from gateway.core.principal import Right
+from gateway.core.tenants import TenantShares
 from gateway.rpc.auth import AuthInterceptor
 from gateway.rpc.parts import ServiceParts
 from gateway.rpc.records import RecordForm
@@ -25,6 +27,7 @@ from gateway.runtime.pool import WarmPool
 from gateway.runtime.reservations import Reservations
 from gateway.runtime.resume_tokens import ResumeTokens
 from gateway.runtime.session_options import SessionParts
+from gateway.runtime.tenants import Tenants
 from gateway.settings import Settings, parts
 from gateway.store.embedded import EmbeddedValkey
 from gateway.store.options import RedisOptions, SlotsOptions
@@ -32,6 +35,7 @@ from gateway.store.redis_store import RedisStore
 from gateway.store.reservations import RedisReservations
 from gateway.store.sealing_keys import SealingKeys
 from gateway.store.slots import RedisSlots
+from gateway.store.tenants import RedisTenants
 from gateway.store.tokens import SealedTokens
 from gateway.telemetry.health import Health, LoopLag, Status
 from gateway.telemetry.metrics import Metrics
@@ -96,8 +100,11 @@ class Gateway:
             reservations = Reservations(RedisReservations(store.writer), tokens, slots.gateway_id)
             looking = loop.create_task(reservations.run(), name="reservations")
             stack.push_async_callback(_cancelled, looking)
+            tenants = self._tenants(store, reservations)
+            telling = loop.create_task(tenants.run(), name="tenants")
+            stack.push_async_callback(_cancelled, telling)
             directory = Directory(
-                self._session_parts(exchange, store, reservations, tokens), settings.limits.sessions_max
+                self._session_parts(exchange, store, reservations, tokens, tenants), settings.limits.sessions_max
             )
             self._metrics.watch_pools(exchange)
             self._metrics.watch_breakers(lambda: exchange.breakers)
@@ -161,12 +168,19 @@ class Gateway:
         slots.on_recall, slots.on_fenced = exchange.give_back, exchange.fence
         return exchange
 
+    def _tenants(self, store: RedisStore, reservations: Reservations) -> Tenants:
+        shares = TenantShares(parts.tenant_limits(self._settings))
+        tenants = Tenants(shares, RedisTenants(store.writer), reservations.reserved)
+        reservations.check_tenant = tenants.check
+        return tenants
+
     def _session_parts(
-        self, exchange: Exchange, store: RedisStore, reservations: Reservations, tokens: SealedTokens
+        self, exchange: Exchange, store: RedisStore, reservations: Reservations, tokens: SealedTokens, tenants: Tenants
     ) -> SessionParts:
         return SessionParts(
             pools=exchange.pools,
             reservations=reservations,
+            tenants=tenants,
             lanes=LaneParts(store, RecordForm(), LaneOptions(hold_ms=self._settings.store.durable_hold_ms)),
             tokens=ResumeTokens(tokens),
             observer=SessionMetrics(self._metrics),
@@ -175,7 +189,7 @@ class Gateway:
         )
 
     def _server(
-        self, exchange: Exchange, directory: Directory, store: RedisStore, reservations: Reservations, drain: "Drain"
+        self, exchange: Exchange, directory: Directory, store: RedisStore, reservations: Reservations, drain: Drain
     ) -> GrpcServer:
         settings = self._settings
         service_parts = ServiceParts(
@@ -254,24 +268,6 @@ class Gateway:
                 serving = ready
                 await server.set_serving(serving=ready)
             await asyncio.sleep(HEALTH_SECONDS)
-
-
-class Drain:
-    """Whether this gateway is to end, and how long its sessions may go on."""
-
-    def __init__(self, stop: asyncio.Event, seconds: float, directory: Directory) -> None:
-        """Take `seconds` unless somebody asks for another time; whoever sets `stop` asks for none."""
-        self._stop = stop
-        self._directory = directory
-        self.seconds = seconds
-        self.emptied = asyncio.Event()
-
-    def ask(self, seconds: float) -> None:
-        """End, and let sessions go on for so long at most; who asks again can only make it sooner."""
-        if self._stop.is_set():
-            self._directory.hurry(seconds)
-        self.seconds = seconds
-        self._stop.set()
 
 
 async def _keep_running(valkey: EmbeddedValkey) -> None:

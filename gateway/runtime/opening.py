@@ -77,6 +77,8 @@ async def prepare(request: out.OpenRequest, principal: Principal, parts: Session
         text = f"the account of template {pool.name} takes no safety identifier"
         raise CallerError(Reason.SAFETY_IDENTIFIER_REFUSED, text)
     session = configuration(pool.template, request.overrides)
+    if not request.lease_token:  # a reservation is counted already
+        parts.tenants.check(pool.template.line_class.account, principal.tenant)
     if redeemed.foreign:  # what would be refused must not use up a unit that another gateway keeps
         pool.check_open()
     if request.lease_token:  # last, so that a refusal burns nothing

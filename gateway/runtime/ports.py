@@ -1,6 +1,6 @@
 """What the runtime needs of the world. Each port is one room's promise; nothing here names a library."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -143,6 +143,16 @@ class ReservationBook(Protocol):
 
     async def living(self, lease_ids: Sequence[str]) -> frozenset[str]:
         """Return which of these still live."""
+
+
+class TenantBook(Protocol):
+    """What the tenants of all gateways have."""
+
+    async def exchange(self, account: str, own: Mapping[str, int]) -> Mapping[str, int]:
+        """Tell how many lines each tenant has here; return how many it has at the other gateways.
+
+        Has a deadline of its own. Raises `StoreError` STORE_UNAVAILABLE.
+        """
 
 
 class TokenSealer(Protocol):

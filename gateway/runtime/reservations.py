@@ -5,6 +5,7 @@ reservations live; without it a token is honoured all the same, so that a phone 
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -67,6 +68,8 @@ class Reservations:
         self._book = book
         self._sealer = sealer
         self._gateway = gateway
+        # Raises `CapacityError` where a tenant may have no further unit of an account.
+        self.check_tenant: Callable[[str, str], None] = lambda _account, _tenant: None
         # Where each living reservation of ours has its unit.
         self._mine: dict[LeaseId, WarmPool] = {}
         # Those that could not be entered in the book: they live here only.
@@ -103,6 +106,7 @@ class Reservations:
         return made
 
     async def _make(self, pool: WarmPool, ttl_seconds: float, wish: Wish) -> Reserved:
+        self.check_tenant(pool.template.line_class.account, wish.holder.tenant)
         made = await pool.reserve(ttl_seconds, wish)
         self._mine[made.lease_id] = pool
         self._unshared.add(made.lease_id)
@@ -116,6 +120,11 @@ class Reservations:
             raise
         token = self._seal(_Token(made.lease_id, wish.holder.tenant, pool.name, self._gateway, ttl_seconds))
         return Reserved(token, made.lease_id, made.at_once, made.waited_seconds)
+
+    def reserved(self, account: str, tenant: str) -> int:
+        """How many units of an account a tenant has reserved here."""
+        pools = {pool for pool in self._mine.values() if pool.template.line_class.account == account}
+        return sum(each.holder.tenant == tenant for pool in pools for each in pool.living_reservations())
 
     async def keep_alive(self, token: str, principal: Principal) -> tuple[str, float]:
         """Renew a reservation; return its name and for how long it lives now, in seconds; 0 = it has ended."""

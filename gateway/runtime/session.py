@@ -166,6 +166,7 @@ class LiveSession:
         opening = claim.opening if claim else await prepare(self.request, self.principal, parts)
         self.pool, self.model = opening.pool.name, opening.pool.template.line_class.model
         async with AsyncExitStack() as leases:
+            leases.enter_context(parts.tenants.line_of(opening.pool.template.line_class.account, self.principal.tenant))
             if claim is not None:  # its line comes as one for a line that is lost
                 if claim.line is not None:
                     leases.push_async_callback(claim.line.leases.aclose)

@@ -17,6 +17,7 @@ from gateway.runtime.pool import WarmPool
 from gateway.runtime.pulse import PulseOptions
 from gateway.runtime.reservations import Reservations
 from gateway.runtime.resume_tokens import ResumeTokens
+from gateway.runtime.tenants import Tenants
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class SessionParts:
 
     pools: Mapping[str, WarmPool]
     reservations: Reservations
+    tenants: Tenants
     lanes: LaneParts
     tokens: ResumeTokens
     observer: SessionObserver

@@ -183,6 +183,12 @@ def pool_limits(chosen: PoolSettings) -> PoolLimits:
     )
 
 
+def tenant_limits(settings: Settings) -> dict[str, int]:
+    """Return how many lines one tenant may have, by account; without those that do not say."""
+    limits = {name: account.tenant_lines_max for name, account in settings.accounts.items()}
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
 def slots(settings: Settings) -> dict[str, AccountSlots]:
     """Return what the provider allows each account."""
     return {

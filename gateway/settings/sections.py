@@ -31,7 +31,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of the configuration. What it does not know is refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -45,7 +47,7 @@ def _host_and_port(address: str) -> str:
 ListenAddress = Annotated[str, AfterValidator(_host_and_port)]
 
 
-class TlsSettings(_Section):
+class TlsSettings(Section):
     """Files of a listener's TLS; changed files are used without a restart."""
 
     cert_file: Path | None = Field(None, description="the certificate chain, PEM")
@@ -61,7 +63,7 @@ class TlsSettings(_Section):
         return self
 
 
-class GrpcSettings(_Section):
+class GrpcSettings(Section):
     """The door for callers."""
 
     address: ListenAddress = Field("127.0.0.1:50051", description="where callers connect")
@@ -69,20 +71,20 @@ class GrpcSettings(_Section):
     tls: TlsSettings = TlsSettings()
 
 
-class OpsSettings(_Section):
+class OpsSettings(Section):
     """Metrics and probes."""
 
     address: ListenAddress = Field("127.0.0.1:9464", description="/metrics, /livez, /readyz over HTTP")
 
 
-class DoorSettings(_Section):
+class DoorSettings(Section):
     """The OpenAI-compatible WebSocket."""
 
     address: ListenAddress = Field("127.0.0.1:8080", description="not served yet")
     browser_origins: list[str] = Field([], description="not served yet")
 
 
-class RedisSettings(_Section):
+class RedisSettings(Section):
     """Where session state is kept."""
 
     url: str = Field(
@@ -109,14 +111,14 @@ class RedisSettings(_Section):
         return self
 
 
-class SealingKeySettings(_Section):
+class SealingKeySettings(Section):
     """One key that seals session state."""
 
     id: str = Field(pattern=KEY_ID, description="named in each record")
     file: Path = Field(description="32 bytes: raw, as hex or as base64")
 
 
-class StoreSettings(_Section):
+class StoreSettings(Section):
     """How session state is kept."""
 
     sealing_keys: list[SealingKeySettings] = Field(
@@ -137,7 +139,7 @@ class StoreSettings(_Section):
         return self
 
 
-class CallerSettings(_Section):
+class CallerSettings(Section):
     """One caller with a static token."""
 
     name: str = Field(description="in logs and admin answers")
@@ -146,13 +148,14 @@ class CallerSettings(_Section):
     rights: list[Right] = Field([Right.CONVERSE], description="converse, read, admin")
 
 
-class AccountSettings(_Section):
+class AccountSettings(Section):
     """Whose key is used at the provider."""
 
     key_file: Path | None = Field(None, description="the API key; null in development = OPENAI_API_KEY")
     organization: str | None = Field(None, pattern=HEADER_WORD, description="sent as OpenAI-Organization")
     project: str | None = Field(None, pattern=HEADER_WORD, description="sent as OpenAI-Project")
     connections_max: int = Field(100, ge=1, description="the provider's limit for the account, shared by all gateways")
+    tenant_lines_max: int | None = Field(None, ge=1, description="of one tenant, at all gateways; null = no limit")
     dials_per_second: float = Field(5, gt=0, description="how often lines may be opened, by all gateways together")
     dials_burst: int = Field(10, ge=1, description="and how many at once after a quiet time")
     safety: Literal["none", "tenant", "end_user"] = Field(
@@ -167,7 +170,7 @@ def _port_is_valid(parts: SplitResult) -> bool:
         return False
 
 
-class TargetSettings(_Section):
+class TargetSettings(Section):
     """A place that speaks the Realtime API."""
 
     provider: Literal["openai"] = Field("openai", description="its dialect")
@@ -185,7 +188,7 @@ class TargetSettings(_Section):
         return self
 
 
-class RecoverySettings(_Section):
+class RecoverySettings(Section):
     """What a recovered conversation gets back."""
 
     user_turns: Literal["transcript", "audio", "none"] = Field("transcript", description="audio is not served yet")
@@ -206,7 +209,7 @@ def _default_session() -> dict[str, Any]:
     }
 
 
-class TemplateSettings(_Section):
+class TemplateSettings(Section):
     """A named configuration that lines are made ready with."""
 
     target: str = Field("openai", description="where its lines are dialled")
@@ -241,14 +244,14 @@ class TemplateSettings(_Section):
         return self
 
 
-class DemandSettings(_Section):
+class DemandSettings(Section):
     """How the floor follows demand."""
 
     enabled: bool = Field(True, description="the floor follows demand, upwards from `floor`")
     k: float = Field(3, ge=0, description="how many deviations above the mean")
 
 
-class PoolSettings(_Section):
+class PoolSettings(Section):
     """The bounds of a template's warm lines."""
 
     floor: int = Field(2, ge=0, description="lines to have ready at least")
@@ -276,18 +279,7 @@ class PoolSettings(_Section):
         return self
 
 
-class RotateSettings(_Section):
-    """When a session moves to a fresh line."""
-
-    before_seconds: float = Field(
-        120, gt=0, description="before the provider's deadline; a tenth of a life under 30 min"
-    )
-    jitter_seconds: float = Field(30, ge=0, description="so that not all move at once")
-    hard_seconds: float = Field(15, gt=0, description="when it moves even in mid-speech")
-    slow_ratio: float = Field(2.5, ge=0, description="first audio grown so much on one line: it moves; 0 = never")
-
-
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """The bounds of sessions."""
 
     message_max_bytes: int = Field(262_144, ge=4096, le=4 << 20, description="from a caller")

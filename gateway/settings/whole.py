@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.settings.rotate import RotateSettings
 from gateway.settings.sections import (
     AccountSettings,
     CallerSettings,
@@ -15,7 +16,6 @@ from gateway.settings.sections import (
     OpsSettings,
     PoolSettings,
     RedisSettings,
-    RotateSettings,
     StoreSettings,
     TargetSettings,
     TemplateSettings,

@@ -61,6 +61,11 @@ def account_keys(account: str) -> AccountKeys:
     )
 
 
+def tenants_key(account: str) -> str:
+    """Return the key of what each gateway's tenants have at `account`."""
+    return f"trunkline:{{account:{_plain(account)}}}:tenants"
+
+
 def lease_key(lease_id: str) -> str:
     """Return the key of one reservation."""
     return f"trunkline:{{lease:{_plain(lease_id)}}}"

@@ -9,11 +9,13 @@ from typing import Any
 
 import grpc
 import pytest
+from trunkline.v1 import errors_pb2 as errors
 from trunkline.v1 import types_pb2 as types
 
 from gateway.simulator import Simulator
+from tests.support.processes import UNLIMITED
 from tests.support.redis_server import redis_server
-from tests.support.stack import Running, gateway_on, pool, simulator
+from tests.support.stack import Running, caller_settings, gateway_on, pool, simulator
 from tests.support.steering import Operator, Reserver
 from tests.support.waiting import eventually
 
@@ -21,13 +23,14 @@ POOLS: dict[str, Any] = {"default": pool(floor=1, ceiling=2, wait_max_ms=3000, d
 
 
 @contextlib.asynccontextmanager
-async def two_gateways() -> AsyncIterator[tuple[Running, Running, Simulator]]:
+async def two_gateways(**changes: Any) -> AsyncIterator[tuple[Running, Running, Simulator]]:
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tk", dir="/tmp")))
         server = stack.enter_context(redis_server(folder))
         sim = await stack.enter_async_context(simulator())
         here, there = [
-            await stack.enter_async_context(gateway_on(sim.url, pools=POOLS, **server.settings)) for _ in range(2)
+            await stack.enter_async_context(gateway_on(sim.url, **{"pools": POOLS, **server.settings, **changes}))
+            for _ in range(2)
         ]
         for each in (here, there):
             await each.until_warm(1)
@@ -96,3 +99,29 @@ async def test_an_expired_token_is_refused_everywhere(who: str) -> None:
         await asyncio.sleep(0.2)  # the book's own clock
         status = await (here if who == "home" else there).caller().refused(lease_token=made.lease_token)
         assert (status.code, status.reason) == (grpc.StatusCode.ABORTED, "LEASE_ENDED")
+
+
+async def test_a_tenant_is_held_to_its_limit_over_both_gateways(tmp_path: Path) -> None:
+    callers = [
+        caller_settings(tmp_path, f"{name}-token", "converse", name=name, tenant=name) for name in ("acme", "globex")
+    ]
+    accounts = {"main": {**UNLIMITED["main"], "tenant_lines_max": 2}}
+    async with two_gateways(callers=callers, accounts=accounts, pools={"default": pool(floor=1, ceiling=4)}) as (
+        here,
+        there,
+        _,
+    ):
+        for each in (here, there):
+            await each.caller("acme-token").open()
+        await asyncio.sleep(1.5)  # each has heard of the other
+        for each in (here, there):
+            status = await each.caller("acme-token").refused()
+            assert (status.code, status.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "POOL_EXHAUSTED")
+            numbers = status.detail(errors.PoolNumbers)
+            assert numbers is not None
+            assert (numbers.scope, numbers.total) == ("tenant", 2)
+            await each.caller("globex-token").open()
+        here.callers[0].cancel()
+        await eventually(lambda: here.pool().leased == 1, "it has hung up", seconds=3)
+        await asyncio.sleep(1.5)
+        await there.caller("acme-token").open()

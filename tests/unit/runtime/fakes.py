@@ -357,6 +357,33 @@ class Slots:
         self.held[kind] -= 1
 
 
+class TenantBook:
+    """What each gateway's tenants have, as one Redis would tell it to the others."""
+
+    def __init__(self) -> None:
+        self.said: dict[int, dict[str, Mapping[str, int]]] = {}
+        self.failure: Exception | None = None
+
+    def of(self, gateway: int) -> "_TenantVoice":
+        return _TenantVoice(self, gateway)
+
+
+class _TenantVoice:
+    def __init__(self, book: TenantBook, gateway: int) -> None:
+        self._book = book
+        self._gateway = gateway
+
+    async def exchange(self, account: str, own: Mapping[str, int]) -> Mapping[str, int]:
+        if self._book.failure is not None:
+            raise self._book.failure
+        self._book.said.setdefault(self._gateway, {})[account] = own
+        others: Counter[str] = Counter()
+        for gateway, said in self._book.said.items():
+            if gateway != self._gateway:
+                others.update(said.get(account, {}))
+        return others
+
+
 class Book:
     """Which reservations live, as one Redis would tell it to several gateways."""
 

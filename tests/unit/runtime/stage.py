@@ -19,6 +19,7 @@ from gateway.core.pool_limits import PoolLimits
 from gateway.core.record import Note, Opening, Record
 from gateway.core.recovery import RecoveryOptions
 from gateway.core.template import LineClass, Template
+from gateway.core.tenants import TenantShares
 from gateway.core.watchdog import WatchdogOptions
 from gateway.runtime.directory import Directory
 from gateway.runtime.lane_parts import LaneParts
@@ -28,9 +29,10 @@ from gateway.runtime.reservations import Reservations
 from gateway.runtime.resume_tokens import ResumeTokens
 from gateway.runtime.session import LiveSession
 from gateway.runtime.session_options import SessionOptions, SessionParts
+from gateway.runtime.tenants import Tenants
 from gateway.runtime.trunk_group import TrunkGroup
 from tests.support.virtual_time import turns
-from tests.unit.runtime.fakes import Book, Caller, Exchange, Line, Observer, Sealer, Slots, Store
+from tests.unit.runtime.fakes import Book, Caller, Exchange, Line, Observer, Sealer, Slots, Store, TenantBook
 
 LINE = LineClass("openai", "openai", "wss://host/v1/realtime", "gpt-realtime", "realtime", "main")
 END_USER_LINE = replace(LINE, safety="end_user")
@@ -107,6 +109,8 @@ class Stage:
         self.group.on_revoke.append(self._revoked)
         self.template, self.pool = templates[names[0]], self.pools[names[0]]
         self.reservations = Reservations(self.book, self.sealer, gateway)
+        self.tenants = Tenants(TenantShares({}), TenantBook().of(1), self.reservations.reserved)
+        self.reservations.check_tenant = self.tenants.check
         self.options = SessionOptions()
         self.form = form or Form()
         self._lanes = LaneParts(self.store, self.form)
@@ -124,6 +128,7 @@ class Stage:
         return SessionParts(
             pools=self.pools,
             reservations=self.reservations,
+            tenants=self.tenants,
             lanes=self._lanes,
             tokens=ResumeTokens(self.sealer),
             observer=self.observer,
