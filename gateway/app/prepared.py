@@ -32,7 +32,7 @@ def session_options(settings: Settings) -> SessionOptions:
         session_idle_max_seconds=limits.session_idle_max_seconds,
         heartbeat_ms=limits.heartbeat_ms,
         rotation=RotationOptions(rotate.before_seconds, rotate.jitter_seconds, rotate.hard_seconds),
-        slowness=SlownessOptions(ratio=rotate.slow_ratio),
+        slowness=SlownessOptions(ratio=rotate.slow_ratio, sums_up=rotate.sums_up),
     )
 
 

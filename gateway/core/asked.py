@@ -32,6 +32,11 @@ class Asked:
         """Whether something has no answer yet; `untold` = items of which the caller was not told that they are done."""
         return bool(self.untold(untold) or self.patches or self.deletions or self.truncations)
 
+    def answered(self) -> None:
+        """Record that a fresh line has it all."""
+        for requests in (self.created, self.deletions, self.truncations):
+            requests.clear()
+
     def untold(self, untold: Collection[str]) -> list[str]:
         """Return which of these items were created and have no answer yet, in order."""
         return [item_id for item_id in self.created.values() if item_id in untold]

@@ -122,6 +122,18 @@ class Continuity:
         """What was last confirmed."""
         return self._history.configuration
 
+    def has(self, item_id: str) -> bool:
+        """Whether an item is part of the conversation."""
+        return any(name == item_id for name, _ in self._history.bodies)
+
+    def old_items(self, kept: int) -> tuple[str, ...]:
+        """Return all items but the last so many; a function's result stays with its call."""
+        bodies = self._history.bodies
+        cut = max(0, len(bodies) - kept)
+        while cut and (bodies[cut][1] or {}).get("type") == "function_call_output":
+            cut -= 1
+        return tuple(name for name, _ in bodies[:cut])
+
     @property
     def uncommitted_bytes(self) -> int:
         """How much audio has come that is no part of an item, as far as it is kept."""

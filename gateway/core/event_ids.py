@@ -10,8 +10,9 @@ LENGTH_MAX: Final = 512
 CONFIG: Final = "tl-config"
 GUARD: Final = "tl-guard"
 PROBE: Final = "tl-probe"
+ASIDE: Final = "tl-aside"
 # A refusal of these is nothing to a caller, who has not asked for them.
-UNSEEN: Final = frozenset({GUARD, PROBE})
+UNSEEN: Final = frozenset({GUARD, PROBE, ASIDE})
 _CONTROL: Final = "tl-control-"
 _AHEAD: Final = "tl-ahead-"
 _OF_CONTROL: Final = re.compile(rf"{_CONTROL}([0-9]{{1,20}})-[0-9]+")

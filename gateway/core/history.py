@@ -44,7 +44,6 @@ class History:
         self._size_bytes = 0
         # Items that the caller was told of as done.
         self._told: set[str] = set()
-        # Items that had to make room.
         self._forgotten: dict[str, None] = {}
         self._asked = Asked()
         # Items of answers that are not complete.
@@ -146,12 +145,8 @@ class History:
             self.truncate(item_id, end_ms)
         truncated = (out.ItemTruncated(*asked_for) for asked_for in asked.truncations.values())
         confirmed: tuple[Any, ...] = (*map(out.ItemDeleted, asked.deletions.values()), *truncated)
-        for requests in (asked.created, asked.deletions, asked.truncations):
-            requests.clear()
-        bodies = {
-            item_id: items.spoken(spoken[item_id]) if item.body is None and item_id in spoken else item.body
-            for item_id, item in self._items.items()
-        }
+        asked.answered()
+        bodies = {name: body or (items.spoken(spoken[name]) if name in spoken else None) for name, body in self.bodies}
         known = {item_id: body for item_id, body in bodies.items() if body is not None}
         return Replay(
             configuration=self.configuration,
@@ -162,6 +157,11 @@ class History:
             confirmed=confirmed,
             updates=updates,
         )
+
+    @property
+    def bodies(self) -> list[tuple[str, Body | None]]:
+        """Every item, and what is known of it."""
+        return [(name, item.body) for name, item in self._items.items()]
 
     def replayed(self) -> None:
         """Record that a fresh line is being told: what is asked for again has new event ids."""

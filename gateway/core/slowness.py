@@ -23,6 +23,8 @@ class SlownessOptions:
     least_seconds: float = 1.0
     # A line is not left sooner, so that a provider that is slow for everybody is not dialled for it again and again.
     line_seconds: float = 300.0
+    # Whether the next line is told a summary in place of what is old.
+    sums_up: bool = False
 
 
 class Slowness:

@@ -23,6 +23,7 @@ from gateway.runtime.caller_keeping import CallerKeeping
 from gateway.runtime.held import HeldLine, hold
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.lease import LeasedLine
+from gateway.runtime.leaving import SLOW, trigger_of
 from gateway.runtime.opening import Opening
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.pools import find_pool
@@ -30,6 +31,7 @@ from gateway.runtime.ports import CallerGoneError
 from gateway.runtime.pulse import watch
 from gateway.runtime.relay import Relay
 from gateway.runtime.session_options import SessionParts
+from gateway.runtime.summing_up import Summary, compact, summary_of
 from gateway.runtime.watching import watch_work
 
 if TYPE_CHECKING:
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
 QUIET_LOOK_SECONDS: Final = 0.05
 ASK_AGAIN_SECONDS: Final = 1.0
 STAND_BY_SECONDS: Final = 20.0
-# How often it is looked whether a line has become slow.
-SLOW_LOOK_SECONDS: Final = 10.0
 # How often a holder says that it uses its lease.
 RENEW_SECONDS: Final = 1.0
 # Of the answers under way; any other end is the loss of the line.
@@ -80,6 +80,7 @@ class LineKeeping:
         self._next = standing_by
         # Why the present line is left.
         self._trigger = ""
+        self._summary: Summary | None = None
         self._now: Callable[[], float] = asyncio.get_running_loop().time
 
     async def renew(self, left: asyncio.Event) -> None:
@@ -211,7 +212,10 @@ class LineKeeping:
     async def _until_due(self, held: HeldLine) -> None:
         """Return when another line stands by, and the moment to move has come; never, where that has no end."""
         when = due(held.line.upstream.life_seconds, self._parts.options.rotation, self._rng)
-        self._trigger = await self._trigger_of(held, held.ready_at + when.soft if when is not None else math.inf)
+        soft = held.ready_at + when.soft if when is not None else math.inf
+        self._trigger = await trigger_of(self._relay, held.ready_at, soft, self._parts.options.slowness)
+        if self._trigger == SLOW and self._parts.options.slowness.sums_up:
+            self._summary = await summary_of(self._relay, self._session.id)
         must = held.ready_at + when.hard if when is not None else math.inf
         while (standing_by := await self._standing_by(must)) is None:  # noqa: ASYNC110 it is asked for each time
             await asyncio.sleep(ASK_AGAIN_SECONDS)
@@ -226,14 +230,6 @@ class LineKeeping:
         finally:
             gone.cancel()
 
-    async def _trigger_of(self, held: HeldLine, soft: float) -> str:
-        """Return why a line is to be left, when it is: its end comes near, or it has become slow."""
-        while (left := soft - self._now()) > 0:
-            await asyncio.sleep(min(left, SLOW_LOOK_SECONDS))
-            if self._relay.slowness.has_grown(self._now() - held.ready_at, self._parts.options.slowness):
-                return "slow"
-        return "expiry"
-
     async def _standing_by(self, must: float) -> HeldLine | None:
         """Return a line for the time after this one; None = there was none. Then the provider ends this one in time."""
         if self._next is None:
@@ -245,6 +241,9 @@ class LineKeeping:
         """Go on with the line that stands by. Raises `UpstreamError` when that is lost as well."""
         began = self._now()
         self._relay.detach()
+        if (summary := self._summary) is not None:
+            compact(summary, self._relay, self._lanes, is_resumable=self._callers.is_resumable)
+            self._summary = None
         self._session.move(SessionEvent.UPSTREAM_LOST)
         try:
             unrestored = await self._switch(await self._take_next(0.0))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gateway.core import event_ids
 from gateway.core import events as out
+from gateway.core.aside import Aside
 from gateway.core.continuity import Continuity
 from gateway.core.conversation import Conversation
 from gateway.core.errors import CallerError, Reason, UpstreamClosedError
@@ -62,6 +63,8 @@ class Relay:
         self._observer = observer
         self._teller = Teller(template.name, conversation, continuity, lanes, outbox, observer, intake)
         self.slowness = self._teller.slowness
+        # What the present line was asked for by the gateway itself.
+        self.aside = Aside()
         self._now: Callable[[], float] = asyncio.get_running_loop().time
         self.stirred_at = self.heard_at = self._now()
         self._pace = Pace(self.stirred_at)
@@ -178,8 +181,9 @@ class Relay:
             if audio is not None:
                 lanes.live(audio)
             elif event is None:
-                self._teller.raw(frame)
-            else:
+                if not self.aside.takes_raw(frame):
+                    self._teller.raw(frame)
+            elif not self.aside.takes(event):
                 self._teller.tell(conversation.receive(event, moment))
                 self._moved.set()
             if timed:
