@@ -93,6 +93,11 @@ class Link(Store):
         self._check()  # the answer may be lost
         return claimed
 
+    async def read(self, key: SessionKey, from_seq: int = 1) -> list[LogEntry]:
+        self._check()
+        await asyncio.sleep(0)
+        return await self._server.read(key, from_seq)
+
     async def finish(self, key: SessionKey, epoch: int) -> None:
         self._check()
         await self._server.finish(key, epoch)
@@ -115,6 +120,8 @@ class Storm:
         self.sent: list[out.Control] = []
         self.words: list[str] = []
         self.gaps: list[tuple[int, int]] = []
+        # How often the session moved to where a line had been made ready.
+        self.moves = 0
 
     # The world.
 
@@ -183,15 +190,21 @@ class Storm:
             await asyncio.sleep(self.rng.random() * TRY_AGAIN_SECONDS)
         raise AssertionError("nobody takes the session")
 
-    async def _resumed(self, gateway: Stage) -> bool:
+    def request(self, *, prepares: bool = False) -> out.ResumeRequest:
         told = [each.event for each in self.got]
         token = next(e.resume_token for e in reversed(told) if isinstance(e, out.Opened | out.Resumed | out.Token))
-        request = out.ResumeRequest(token=token, last_seq=self.last_seq)
+        return out.ResumeRequest(token=token, prepares=prepares, last_seq=self.last_seq)
+
+    async def _resumed(self, gateway: Stage) -> bool:
+        caller = Caller()
+        return await self._goes_on(gateway, caller, gateway.serve(caller))
+
+    async def _goes_on(self, gateway: Stage, caller: Caller, call: "asyncio.Task[GatewayError | None]") -> bool:
+        """Let another stream carry the session from now on, if it is taken."""
+        caller.say(self.request())
+        caller.beat_seconds = BEAT_SECONDS
         self.streams.append(self.caller)
-        self.caller = Caller()
-        self.caller.beat_seconds = BEAT_SECONDS
-        self.caller.say(request)
-        self.call = gateway.serve(self.caller)
+        self.caller, self.call = caller, call
         while not self.caller.got and not self.call.done():  # noqa: ASYNC110 either may come
             await asyncio.sleep(0.01)
         if not self.caller.got:
@@ -236,6 +249,28 @@ class Storm:
         for line in self.owner.exchange.lines:
             line.lose()
 
+    async def move(self) -> None:
+        """Have a line made ready at a gateway, talk on for a while, and go there."""
+        gateway, ready = self.rng.choice(self.gateways), Caller()
+        ready.say(self.request(prepares=True))
+        call = gateway.serve(ready)
+        while not ready.got and not call.done():  # noqa: ASYNC110 either may come
+            await asyncio.sleep(0.01)
+        for _ in range(self.rng.randrange(3)):
+            self.say()
+            await turns(self.rng.randrange(20))
+        if self.rng.random() < 0.5:
+            await self.strike(self.rng.choice(("drop", "kill", "cut_line", "stop_store")))
+        await asyncio.sleep(self.rng.choice((0.0, 0.3, 2.0)))
+        if call.done() or gateway not in self.gateways:
+            call.cancel()
+            return
+        assert isinstance(ready.got.pop(0).event, out.Prepared)
+        before, self.caller.gone = self.call, True  # what still comes there does not count any more
+        self.moves += await self._goes_on(gateway, ready, call)
+        if before is not None:
+            before.cancel()
+
     async def stop_store(self) -> None:
         """It says nothing any more, for a while."""
         self.server.may_store.clear()
@@ -250,7 +285,7 @@ class Storm:
         await turns(5)
 
 
-FAULTS: Final = ("drop", "drop", "kill", "cut_line", "stop_store", "drain")
+FAULTS: Final = ("drop", "drop", "kill", "cut_line", "stop_store", "drain", "move", "move")
 
 
 async def live(storm: Storm, steps: int, faults: Sequence[str] = FAULTS) -> None:

@@ -12,7 +12,7 @@ TURNS = 60
 
 async def weathered(
     seed: int, fault_at: tuple[str, int] | None = None, entries_max: int | None = None, steps: int = STEPS
-) -> None:
+) -> Storm:
     storm = Storm(seed, entries_max)
     try:
         await storm.begin()
@@ -25,6 +25,7 @@ async def weathered(
         raise AssertionError(f"seed {seed}, {storm.faults}: {error}") from error
     finally:
         await storm.clear()
+    return storm
 
 
 async def struck(storm: Storm, fault: str, turn: int) -> None:
@@ -37,10 +38,12 @@ async def struck(storm: Storm, fault: str, turn: int) -> None:
     await end(storm)
 
 
-@pytest.mark.parametrize("fault", ["drop", "kill", "cut_line", "drain", "stop_store"])
+@pytest.mark.parametrize("fault", ["drop", "kill", "cut_line", "drain", "stop_store", "move"])
 async def test_a_fault_at_every_turn_of_the_loop_costs_nothing(fault: str) -> None:
+    moves = 0
     for turn in range(TURNS):
-        await weathered(turn, (fault, turn))
+        moves += (await weathered(turn, (fault, turn))).moves
+    assert moves >= (TURNS / 2 if fault == "move" else 0)
 
 
 async def test_a_session_weathers_many_faults() -> None:
