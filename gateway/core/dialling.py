@@ -63,7 +63,7 @@ def _dial_alone(books: Books, share: Share, now: float) -> list[Effect]:
 
 def _room(books: Books, share: Share, now: float, *, waited_for: bool) -> int:
     """How many dials may begin: places under the ceiling and dials at once."""
-    if share.draining:
+    if share.draining and not share.recovering:
         return 0
     limits = share.limits
     places = share.ceiling - share.lines

@@ -93,7 +93,7 @@ def _see_who_stands(books: Books, now: float) -> None:
 def _reject_late_waiters(books: Books, now: float) -> list[Effect]:
     effects: list[Effect] = []
     for share in books.all:
-        late = [w for w in share.everybody() if share.draining or w.deadline <= now]
+        late = [w for w in share.everybody() if share.turns_away(w) or w.deadline <= now]
         reason = why_not(books, share) if late else Reason.WAIT_TIMED_OUT
         effects += [_rejected(books, waiter, reason, now) for waiter in late]
     return effects
@@ -150,7 +150,8 @@ def _retire_idle(books: Books, now: float) -> list[Effect]:
     for share in books.all:
         effects += [books.retire(line, "unwanted") for line in _unwanted(share)]
         if share.draining:
-            effects += [books.retire(line, "drained") for line in list(share.ready.values())]
+            unneeded = len(share.ready) - len(share.recovering)
+            effects += [books.retire(line, "drained") for line in list(share.ready.values())[: max(0, unneeded)]]
             continue
         excess = share.lines - len(share.shelves[ConnectionState.DRAINING]) - share.limits.ceiling
         if excess > 0:  # the ceiling was lowered

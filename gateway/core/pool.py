@@ -66,10 +66,10 @@ class PoolCore:
     ) -> list[Effect]:
         """Ask for another line for a running session: before new callers, and however many of them wait.
 
-        `alone` = one that is dialled for it. Answered as a `request`.
+        Also in a pool that is drained. `alone` = one that is dialled for it. Answered as a `request`.
         """
         share = self._books.shares[pool]
-        if share.draining:
+        if share.draining and alone:
             return [Reject(waiter_id, Reason.DRAINING, 0.0)]
         return self._enter(share.alone if alone else share.recovering, Waiter(waiter_id, pool, now, deadline), now)
 

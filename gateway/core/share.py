@@ -110,6 +110,10 @@ class Share:
         """All of them, in the order in which they are served."""
         return (self.kept, self.recovering, self.first, self.waiters, self.alone)
 
+    def turns_away(self, waiter: Waiter) -> bool:
+        """Whether a waiter is sent away because the share is drained: a running session is not."""
+        return self.draining and waiter.id not in self.recovering
+
     def head(self) -> Waiter | None:
         """Who is to be served next from the shelf."""
         return next(chain(*(queue.values() for queue in self.queues[:-1])), None)

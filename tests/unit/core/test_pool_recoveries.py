@@ -1,6 +1,6 @@
 """A running session that needs another line comes before new callers, and is never told that too many wait."""
 
-from gateway.core.effects import Dial, Effect, Urgency
+from gateway.core.effects import Close, Dial, Effect, Urgency
 from gateway.core.errors import Reason
 from tests.unit.core.test_pool_stage import WAIT_SECONDS, Stage, dials, grants, limits, one, rejects
 
@@ -74,14 +74,31 @@ def test_lines_in_reserve_are_dialled_for_it_at_once() -> None:
     assert len(dials(stage.recover()[1])) >= 1
 
 
-def test_a_pause_is_for_new_callers_and_a_drain_for_all() -> None:
+def test_a_pause_and_a_drain_are_for_new_callers() -> None:
     stage = one(floor=1)
     stage.warm()
     stage.core.pause("a")
     assert len(grants(stage.recover()[1])) == 1
+    session, effects = stage.recover()
+    (line,) = dials(effects)
+    assert rejects(stage.core.drain(stage.now, "a")) == []
+    assert [grant.waiter_id for grant in grants(stage.ready(line))] == [session]
+    caller, effects = stage.ask()
+    assert rejects(effects) == [(caller, Reason.DRAINING)]
+
+
+def test_a_drained_pool_dials_for_it_alone_and_keeps_no_line_that_nobody_needs() -> None:
+    stage = one(floor=2, dials_max=4)
     stage.core.drain(stage.now, "a")
     session, effects = stage.recover()
-    assert rejects(effects) == [(session, Reason.DRAINING)]
+    assert urgencies(effects) == [Urgency.RECOVERY]
+    assert [grant.waiter_id for grant in grants(stage.ready(dials(effects)[0]))] == [session]
+    gone, effects = stage.recover()
+    (line,) = dials(effects)
+    stage.core.cancel(gone, stage.now)
+    told = stage.ready(line)
+    assert [effect.reason for effect in told if isinstance(effect, Close)] == ["drained"]
+    assert dials(told) == []
 
 
 def test_it_is_sent_away_when_its_time_is_up() -> None:

@@ -274,6 +274,17 @@ async def test_what_a_fresh_line_cannot_be_told_is_named(stage: Stage) -> None:
     assert out.ErrorEvent not in caller.kinds()
 
 
+async def test_a_session_of_a_drained_pool_gets_another_line_too(stage: Stage) -> None:
+    await stage.warm()
+    caller, _ = await stage.opened()
+    say(caller, "Weather?")
+    await turns(5)
+    stage.group.drain()
+    await turns(10)
+    second = await lost(stage, stage.line)
+    assert heard(second) == ["Weather?"]
+
+
 # Where it cannot be mended.
 
 
