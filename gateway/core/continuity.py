@@ -15,6 +15,7 @@ from gateway.core import events as out
 from gateway.core.asked import ASKED_MAX
 from gateway.core.history import History
 from gateway.core.input_ring import InputRing
+from gateway.core.item_book import Written
 from gateway.core.replay import Replay
 from gateway.core.turns import TurnTaking, detection_of
 
@@ -173,6 +174,16 @@ class Continuity:
     def is_unconfirmed(self) -> bool:
         """Whether the line has not answered yet to something that it was told, answers apart."""
         return self._history.is_unconfirmed
+
+    def written(self, max_bytes: int) -> Written | None:
+        """Return the conversation as a log can keep it, the newest of it; None = something is under way."""
+        return None if self._commits or self._spoken else self._history.written(max_bytes)
+
+    def read(self, written: Written) -> None:
+        """Be what was written: of what came before, only the audio counts."""
+        self._history.read(written)
+        self._commits.clear()
+        self._ring.is_manual = not TurnTaking.of(written.configuration).by_server
 
     def line_lost(self) -> None:
         """Record that the line is gone."""

@@ -5,30 +5,17 @@ same way from a live session and from its log. Items keep the ids under which th
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.core import events as out
 from gateway.core import items
 from gateway.core.asked import ASKED_MAX, Asked
+from gateway.core.item_book import Item, ItemBook, Written
 from gateway.core.items import Body
 from gateway.core.owed import ASKED_AGAIN, Begun, Owed
 from gateway.core.replay import Replay
 from gateway.core.template import overlay
 from gateway.core.turns import TurnTaking
-
-# What an item weighs beside its words; and all of them together. The oldest make room and are named.
-_ITEM_BYTES: Final = 256
-HISTORY_MAX_BYTES: Final = 1 << 20
-
-
-@dataclass(slots=True)
-class _Item:
-    """One item, as the provider would be asked to create it; without `body` nobody knows its content (yet)."""
-
-    body: Body | None
-    # How long its audio is; 0 = it has none, or that is not known.
-    audio_ms: int = 0
 
 
 class History:
@@ -39,12 +26,7 @@ class History:
         self.configuration = dict(configuration)
         self._turns = TurnTaking.of(configuration)
         self._user_turns = user_turns
-        self._items: dict[str, _Item] = {}
-        self._sizes: dict[str, int] = {}
-        self._size_bytes = 0
-        # Items that the caller was told of as done.
-        self._told: set[str] = set()
-        self._forgotten: dict[str, None] = {}
+        self._book = ItemBook()
         self._asked = Asked()
         # Items of answers that are not complete.
         self._begun: dict[str, Begun] = {}
@@ -62,10 +44,10 @@ class History:
                 asked.patches[event_id] = patch
             case "conversation.item.create" if isinstance(item := event.get("item"), Mapping):
                 created = str(item.get("id", ""))
-                if created not in self._items:  # the provider refuses a second one of the name
+                if created not in self._book.items:  # the provider refuses a second one of the name
                     asked.created[event_id] = created
-                    self._put(created, _Item(item))
-                    self._place(created, event.get("previous_item_id"))
+                    self._book.put(created, Item(item))
+                    self._book.place(created, event.get("previous_item_id"))
             case "conversation.item.delete" if isinstance(item_id, str):
                 asked.deletions[event_id] = item_id
             case "conversation.item.truncate" if isinstance(item_id, str):
@@ -102,14 +84,14 @@ class History:
 
     def truncate(self, item_id: str, end_ms: int) -> None:
         """Let an answer end where its listener stopped."""
-        item = self._items.get(item_id)
+        item = self._book.items.get(item_id)
         if item is not None and item.body is not None and 0 <= end_ms < item.audio_ms:
-            self._put(item_id, _Item(items.cut(item.body, end_ms, item.audio_ms), end_ms))
+            self._book.put(item_id, Item(items.cut(item.body, end_ms, item.audio_ms), end_ms))
 
     @property
     def is_unconfirmed(self) -> bool:
         """Whether the line has not answered yet to something that it was told, answers apart."""
-        return self._asked.is_open(self._items.keys() - self._told)
+        return self._asked.is_open(self._book.untold)
 
     def line_lost(self) -> None:
         """Record that the line is gone; whatever was heard of an answer stays said."""
@@ -119,14 +101,34 @@ class History:
                 body = items.said(words)
                 if begun.sent_ms < begun.received_ms:
                     body = items.cut(body, begun.sent_ms, begun.received_ms)
-                self._put(item_id, _Item(body, begun.sent_ms))
+                self._book.put(item_id, Item(body, begun.sent_ms))
             elif begun.sent_ms:  # it was heard, and nobody knows the words
-                self._put(item_id, _Item(None))
+                self._book.put(item_id, Item(None))
             elif begun.is_written:
-                self._put(item_id, _Item(items.said(words)))
+                self._book.put(item_id, Item(items.said(words)))
         self._begun.clear()
         self._own_updates.clear()
         self.owed.line_lost()
+
+    # For a log that does not keep everything.
+
+    def written(self, max_bytes: int) -> Written | None:
+        """Return it as it stands, the newest of it; None = something is under way."""
+        if self._asked.is_open(self._book.untold) or self._asked.commits or self._begun or self.owed.is_open:
+            return None
+        newest, others = self._book.newest(max_bytes)
+        told = tuple(name for name, _ in newest if name in self._book.told)
+        return Written(self.configuration, tuple(newest), tuple(others), told)
+
+    def read(self, written: Written) -> None:
+        """Be what was written, whatever was known before."""
+        self._book, self._asked, self.owed = ItemBook(), Asked(), Owed()
+        self._begun.clear()
+        self.configuration, self._turns = dict(written.configuration), TurnTaking.of(written.configuration)
+        self._book.forgotten = dict.fromkeys(written.forgotten)
+        for name, item in written.items:
+            self._book.put(name, item)
+        self._book.told.update(written.told)
 
     # For a fresh line.
 
@@ -140,7 +142,7 @@ class History:
         for event_id in list(asked.patches):
             self._confirm(event_id)
         for item_id in asked.deletions.values():
-            self._drop(item_id)
+            self._book.drop(item_id)
         for item_id, end_ms in asked.truncations.values():
             self.truncate(item_id, end_ms)
         truncated = (out.ItemTruncated(*asked_for) for asked_for in asked.truncations.values())
@@ -152,8 +154,8 @@ class History:
             configuration=self.configuration,
             items=tuple({"type": "conversation.item.create", "item": {**b, "id": i}} for i, b in known.items()),
             requests=self.owed.requests(),
-            unrestored=(*self._forgotten, *(item_id for item_id in self._items if item_id not in known)),
-            unconfirmed=frozenset(known.keys() - self._told),
+            unrestored=(*self._book.forgotten, *(item_id for item_id in self._book.items if item_id not in known)),
+            unconfirmed=frozenset(known.keys() - self._book.told),
             confirmed=confirmed,
             updates=updates,
         )
@@ -161,7 +163,7 @@ class History:
     @property
     def bodies(self) -> list[tuple[str, Body | None]]:
         """Every item, and what is known of it."""
-        return [(name, item.body) for name, item in self._items.items()]
+        return [(name, item.body) for name, item in self._book.items.items()]
 
     def replayed(self) -> None:
         """Record that a fresh line is being told: what is asked for again has new event ids."""
@@ -171,12 +173,12 @@ class History:
     def named(self, unrestored: Iterable[str]) -> None:
         """Record that the caller knows what could not be restored: it is named once."""
         for item_id in unrestored:
-            self._drop(item_id)
+            self._book.drop(item_id)
 
     # Events.
 
     def _committed(self, event: out.InputCommitted) -> None:
-        self._put(event.item_id, _Item(None))
+        self._book.put(event.item_id, Item(None))
         if self._asked.commits:
             self._asked.commits.pop(next(iter(self._asked.commits)))
         else:
@@ -194,8 +196,8 @@ class History:
 
     def _done(self, event: out.ItemDone) -> None:
         self._begun.pop(event.item_id, None)
-        self._told.add(event.item_id)
-        item = self._items.get(event.item_id)
+        self._book.told.add(event.item_id)
+        item = self._book.items.get(event.item_id)
         if item is not None and item.body is not None:
             return  # the caller's own words, or a call that came whole
         body: Body | None = None
@@ -207,25 +209,24 @@ class History:
             case "function_call_output":
                 body = items.result(event.call_id, event.text)
         is_old = item is None and event.role == "user"  # its beginning is cut off a log: these are newer
-        untold = self._asked.untold(self._items.keys() - self._told) if is_old else ()
-        self._put(event.item_id, _Item(body, event.audio_ms))
-        for name in untold:
-            self._items[name] = self._items.pop(name)
+        untold = self._asked.untold(self._book.untold) if is_old else ()
+        self._book.put(event.item_id, Item(body, event.audio_ms))
+        self._book.to_end(untold)
 
     def _transcribed(self, event: out.UserTranscript) -> None:
-        item = self._items.get(event.item_id)
+        item = self._book.items.get(event.item_id)
         if item is not None and item.body is None and self._user_turns != "none" and event.text:
-            self._put(event.item_id, _Item(items.written("user", event.text)))
+            self._book.put(event.item_id, Item(items.written("user", event.text)))
 
     def _called(self, event: out.ToolCall) -> None:
         self.owed.say(event.response_id)
         if not self.owed.is_apart(event.response_id):
-            self._put(event.item_id, _Item(items.call(event.call_id, event.name, event.arguments_json)))
+            self._book.put(event.item_id, Item(items.call(event.call_id, event.name, event.arguments_json)))
 
     def _deleted(self, event: out.ItemDeleted) -> None:
         asked = self._asked
         asked.deletions = {event_id: each for event_id, each in asked.deletions.items() if each != event.item_id}
-        self._drop(event.item_id)
+        self._book.drop(event.item_id)
 
     def _truncated(self, event: out.ItemTruncated) -> None:
         if self._asked.truncations:
@@ -248,7 +249,7 @@ class History:
 
     def _refused(self, event_id: str) -> None:
         if (created := self._asked.created.get(event_id)) is not None:
-            self._drop(created)
+            self._book.drop(created)
         self._own_updates.pop(event_id, None)
         self._asked.drop(event_id)
         self.owed.refuse(event_id)
@@ -256,31 +257,6 @@ class History:
     def _confirm(self, event_id: str) -> None:
         self.configuration = overlay(self.configuration, self._asked.patches.pop(event_id))
         self._turns = TurnTaking.of(self.configuration)
-
-    # Items.
-
-    def _put(self, item_id: str, item: _Item) -> None:
-        size_bytes = _ITEM_BYTES + items.weight(item.body)
-        self._size_bytes += size_bytes - self._sizes.get(item_id, 0)
-        self._items[item_id], self._sizes[item_id] = item, size_bytes  # who is there already keeps its place
-        while self._size_bytes > HISTORY_MAX_BYTES and len(self._items) > 1:
-            oldest = next(iter(self._items))
-            self._drop(oldest)
-            self._forgotten[oldest] = None
-
-    def _place(self, item_id: str, previous: object) -> None:
-        """Move an item behind another one; `root` = before all, and what is not known stays last."""
-        if previous != "root" and previous not in self._items:
-            return
-        names = [name for name in self._items if name != item_id]
-        at = 0 if previous == "root" else names.index(str(previous)) + 1
-        self._items = {name: self._items[name] for name in (*names[:at], item_id, *names[at:])}
-
-    def _drop(self, item_id: str) -> None:
-        self._items.pop(item_id, None)
-        self._forgotten.pop(item_id, None)
-        self._told.discard(item_id)
-        self._size_bytes -= self._sizes.pop(item_id, 0)
 
 
 _READERS: Final[Mapping[type[Any], Any]] = {

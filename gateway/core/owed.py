@@ -47,6 +47,11 @@ class Owed:
         self._answers: dict[str, _Answer] = {}
         self._to_a_turn = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer is owed or under way."""
+        return bool(self._requests or self._answers or self._to_a_turn)
+
     def ask(self, event_id: str, event: Request) -> None:
         """Record a request. Of very many that nothing comes of the newest count."""
         self._requests[event_id] = event

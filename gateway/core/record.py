@@ -11,12 +11,21 @@ from msgspec import Struct
 from gateway.core import events as out
 from gateway.core.continuity import COMMIT, Continuity
 from gateway.core.events import SessionEvent
+from gateway.core.item_book import Written
 
 # Names that no provider gives.
 FIRST: Final = "tl-first-"
 LOST: Final = "tl-lost-answer"
 # An item's length is in whole milliseconds.
 TOLERANCE_MS: Final = 2
+
+
+class Snapshot(Struct, frozen=True):
+    """What all entries up to this one come to: who reads on from here needs none of them but the first."""
+
+    conversation: Written
+    usage: out.Usage
+    input_samples: int
 
 
 class Note(Struct, frozen=True):
@@ -32,6 +41,7 @@ class Note(Struct, frozen=True):
     turn_ends_at: int = -1
     # The caller has said that no more input comes.
     bye: bool = False
+    snapshot: Snapshot | None = None
 
 
 class Opening(Struct, frozen=True):
@@ -103,33 +113,10 @@ def retell(records: Iterable[Record], user_turns: str, names: str, heard: out.Ou
     `names` begins the names of items that are created from now on: no older owner has given such a one. `heard` is
     the item of which the caller has heard something last, and how much.
     """
-    opening: Opening | None = None
-    opened: out.Opened | None = None
-    continuity: Continuity | None = None
-    samples, usage = 0, out.Usage()
-    # Items that are complete, or whose end the caller knows, and how long their audio is.
-    done = dict[str, int]()
-    # By event id: where the caller has ended its turns.
-    ends, bye = dict[str, int](), False
+    fold = _Fold(user_turns, names)
     for record in records:
-        if record.opening is not None and isinstance(record.event, out.Opened):
-            opening, opened = record.opening, record.event
-            continuity = Continuity(opening.session, user_turns, names)
-            _send(continuity, ({**event, "event_id": f"{FIRST}{n}"} for n, event in enumerate(opening.first)))
-        if continuity is None:
-            continue
-        _send(continuity, record.note.requests)
-        samples = max(samples, record.note.input_samples)
-        ends |= {str(each.get("event_id", "")): record.note.turn_ends_at for each in record.note.requests}
-        bye = bye or record.note.bye
-        if record.event is not None:
-            continuity.heard(record.event)
-        if isinstance(record.event, out.ItemDone):
-            done.setdefault(record.event.item_id, record.event.audio_ms)
-        elif isinstance(record.event, out.Interrupted | out.ItemTruncated | out.ItemDeleted):
-            done[record.event.item_id] = 0
-        elif isinstance(record.event, out.ResponseDone):
-            usage += record.event.usage
+        fold.add(record)
+    opening, opened, continuity, done = fold.opening, fold.opened, fold.continuity, fold.done
     if opening is None or opened is None or continuity is None:
         return None
     cut_item = _cut(continuity, done, heard)
@@ -137,8 +124,61 @@ def retell(records: Iterable[Record], user_turns: str, names: str, heard: out.Ou
         continuity.heard(out.ResponseCreated(LOST, {}))
         continuity.interrupted(out.Interrupted(LOST, cut_item, out.InterruptionCause.UPSTREAM_LOST, 1, False), 1, 1)
     continuity.line_lost()
-    at, caller, later = opened.opened_at_unix_ms, opened.caller, _later(continuity, ends)
-    return Retold(opening, continuity, samples, usage, at, caller, later, bye, cut_item)
+    at, caller, later = opened.opened_at_unix_ms, opened.caller, _later(continuity, fold.ends)
+    return Retold(opening, continuity, fold.samples, fold.usage, at, caller, later, fold.bye, cut_item)
+
+
+class _Fold:
+    """What a log has said so far."""
+
+    def __init__(self, user_turns: str, names: str) -> None:
+        self._user_turns = user_turns
+        self._names = names
+        self.opening: Opening | None = None
+        self.opened: out.Opened | None = None
+        self.continuity: Continuity | None = None
+        self.samples, self.usage, self.bye = 0, out.Usage(), False
+        # Items that are complete, or whose end the caller knows, and how long their audio is.
+        self.done = dict[str, int]()
+        # By event id: where the caller has ended its turns.
+        self.ends = dict[str, int]()
+
+    def add(self, record: Record) -> None:
+        """Go on with an entry; what comes before the opening is not understood."""
+        if record.opening is not None and isinstance(record.event, out.Opened):
+            self.opening, self.opened = record.opening, record.event
+            self.continuity = Continuity(record.opening.session, self._user_turns, self._names)
+            first = enumerate(record.opening.first)
+            _send(self.continuity, ({**event, "event_id": f"{FIRST}{number}"} for number, event in first))
+        if self.continuity is None:
+            return
+        if record.note.snapshot is not None:
+            self._begin_anew(self.continuity, record.note.snapshot)
+        self._note(self.continuity, record.note)
+        if record.event is not None:
+            self.continuity.heard(record.event)
+            self._count(record.event)
+
+    def _begin_anew(self, continuity: Continuity, snapshot: Snapshot) -> None:
+        continuity.read(snapshot.conversation)
+        self.samples, self.usage = snapshot.input_samples, snapshot.usage
+        self.done = {name: item.audio_ms for name, item in snapshot.conversation.items}
+        self.ends.clear()
+
+    def _note(self, continuity: Continuity, note: Note) -> None:
+        _send(continuity, note.requests)
+        self.samples = max(self.samples, note.input_samples)
+        self.ends |= {str(each.get("event_id", "")): note.turn_ends_at for each in note.requests}
+        self.bye = self.bye or note.bye
+
+    def _count(self, event: SessionEvent) -> None:
+        match event:
+            case out.ItemDone():
+                self.done.setdefault(event.item_id, event.audio_ms)
+            case out.Interrupted() | out.ItemTruncated() | out.ItemDeleted():
+                self.done[event.item_id] = 0
+            case out.ResponseDone():
+                self.usage += event.usage
 
 
 def _later(continuity: Continuity, ends: Mapping[str, int]) -> tuple[Later, ...]:

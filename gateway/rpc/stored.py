@@ -16,6 +16,7 @@ from gateway.rpc.parts import ServiceParts
 from gateway.rpc.records import message_of
 from gateway.rpc.responses import usage
 from gateway.runtime.ports import LogEntry, SessionKey
+from gateway.runtime.session_words import total_usage
 
 _log = structlog.get_logger(__name__)
 # The form of our ids; nothing else becomes part of a key.
@@ -40,7 +41,7 @@ async def stored_session(parts: ServiceParts, session_id: str, principal: Princi
     answer.state = types.SessionState.Value(f"SESSION_STATE_{live.state.name}")
     answer.owner_address, answer.template = parts.owner_address, live.pool
     answer.correlation_id = live.request.correlation_id
-    answer.usage.CopyFrom(usage(live.conversation.tally.usage))
+    answer.usage.CopyFrom(usage(total_usage(live)))
     return answer
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from gateway.core import events as out
 from gateway.core.errors import CallerError, Reason
 from gateway.core.principal import Principal
-from gateway.core.record import Retold, retell
+from gateway.core.record import Record, Retold, retell
 from gateway.runtime.held import HeldLine
 from gateway.runtime.opening import Opening
 from gateway.runtime.pool import WarmPool
 from gateway.runtime.pools import find_pool
-from gateway.runtime.ports import LogEntry, SessionKey
+from gateway.runtime.ports import LogEntry, RecordForm, SessionKey
 from gateway.runtime.resume_tokens import NO_SESSION, ResumeToken
 from gateway.runtime.session_options import SessionParts
 
@@ -67,8 +67,17 @@ def retold_by(
     entries: Sequence[LogEntry], pool: WarmPool, names: str, heard: out.OutputPosition, parts: SessionParts
 ) -> Retold:
     """Return what a log says of its session. Raises `CallerError` RESUME_REFUSED where it does not say enough."""
-    records = [parts.lanes.form.read(entry) for entry in entries]
-    retold = retell(records, pool.template.user_turns, names, heard)
+    retold = retell(_records(entries, parts.lanes.form), pool.template.user_turns, names, heard)
     if retold is None:
         raise CallerError(Reason.RESUME_REFUSED, NO_SESSION)
     return retold
+
+
+def _records(entries: Sequence[LogEntry], form: RecordForm) -> list[Record]:
+    """Read what is needed of a log: its beginning, and what comes from the last snapshot on."""
+    newest = list[Record]()
+    for entry in reversed(entries[1:]):
+        newest.append(form.read(entry))
+        if newest[-1].note.snapshot is not None:
+            break
+    return [*map(form.read, entries[:1]), *newest[::-1]]

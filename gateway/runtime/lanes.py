@@ -58,8 +58,8 @@ class Lanes:
         self._form = parts.form
         self._options = parts.options
         self._turns = parts.turns
-        # The last number that was given.
-        self.seq = seq
+        # The last number that was given, and how much was to be stored so far.
+        self.seq, self.written_bytes = seq, 0
         # The highest number of a control that is in the log, or never will be: the caller may forget it.
         self.taken_cseq = cseq
         self._given_cseq = cseq
@@ -101,6 +101,7 @@ class Lanes:
         self.seq += 1
         outgoing = Outgoing(event, seq=self.seq, epoch=self.epoch, durable=False)
         payload = self._form.encode(outgoing, note, opening)
+        self.written_bytes += len(payload)
         cseq = event.cseq if isinstance(event, ControlTaken) else 0
         self._given_cseq = max(self._given_cseq, cseq)
         if not self._stores:

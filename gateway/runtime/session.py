@@ -37,7 +37,7 @@ from gateway.runtime.resume_tokens import NO_SESSION, ResumeToken
 from gateway.runtime.session_limits import hold_to_limits
 from gateway.runtime.session_options import CANCELLED, GONE, Ending, SessionParts
 from gateway.runtime.session_waiting import Waiting
-from gateway.runtime.session_words import bounded, opened, report
+from gateway.runtime.session_words import bounded, opened, report, total_usage
 
 _log = structlog.get_logger(__name__)
 # How long a session may go on whose caller's credentials have been taken away.
@@ -69,6 +69,7 @@ class LiveSession:
             self.started_at -= max(0.0, time.time() - claim.retold.opened_at_unix_ms / 1000)
         # When it must be over because its caller may not call any more; None = it may.
         self.leaves_by: float | None = None
+        self.used_before = claim.retold.usage if claim else out.Usage()
         self._key = SessionKey(self.principal.tenant, self.id)
         self._first = attachment
         self.epoch = claim.epoch if claim else FIRST_EPOCH
@@ -168,8 +169,6 @@ class LiveSession:
         async with AsyncExitStack() as leases:
             leases.enter_context(parts.tenants.line_of(opening.pool.template.line_class.account, self.principal.tenant))
             if claim is not None:  # its line comes as one for a line that is lost
-                if claim.line is not None:
-                    leases.push_async_callback(claim.line.leases.aclose)
                 return await self._converse(claim, None, leases)
             try:
                 line = await leases.enter_async_context(opening.pool.lease(self._wish(opening)))
@@ -282,7 +281,7 @@ class LiveSession:
             self.move(event)
         if ending.moves:
             return await last_stored(lanes, self._parts.options)
-        closed = last_event(ending, self.conversation.tally.usage, self._now() - self.started_at)
+        closed = last_event(ending, total_usage(self), self._now() - self.started_at)
         left = self._left
         if self.callers is not None and self.callers.is_away and ending.reason is not out.ClosedReason.BYE:
             left = asyncio.Event()  # there is nobody to take leave of

@@ -28,6 +28,8 @@ async def hold_to_limits(
         await asyncio.sleep(LOOK_SECONDS)
         now = loop.time()
         session.stirred_at = relay.stirred_at
+        if session.callers is not None and session.callers.snapshots is not None:
+            session.callers.snapshots.look(now)
         if now - session.started_at >= life:
             session.end(Ending(out.ClosedReason.LIFE_OVER))
         elif now - relay.stirred_at >= idle:

@@ -67,6 +67,11 @@ def opened(
     )
 
 
+def total_usage(session: "LiveSession") -> out.Usage:
+    """What a session has used, also at the gateways that had it before."""
+    return session.used_before + session.conversation.tally.usage
+
+
 def unopened(principal: Principal, error: GatewayError | None, seconds: float) -> SessionReport:
     """What is known of a stream that never became a session; no error = its caller went."""
     reason = out.ClosedReason.REFUSED if error else out.ClosedReason.BYE_NOW

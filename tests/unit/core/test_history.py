@@ -7,7 +7,8 @@ import pytest
 
 from gateway.core import events as out
 from gateway.core.errors import Reason
-from gateway.core.history import HISTORY_MAX_BYTES, History
+from gateway.core.history import History
+from gateway.core.item_book import HISTORY_MAX_BYTES
 from gateway.core.replay import Replay
 
 SESSION: Mapping[str, Any] = {"type": "realtime", "instructions": "Be brief.", "audio": {"output": {"voice": "cedar"}}}
