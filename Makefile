@@ -8,6 +8,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-emit-index-url --no-header --no-annotate \
 	--no-emit-package trunkline-proto --no-emit-package trunkline-client
 REAL ?=
+# Of what `make test` runs, only these files and folders; nothing = everything. No variable of the environment's is taken.
+TESTS =
 # protoc finds its plugins on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -22,14 +24,23 @@ demo: .venv/runtime.stamp ## make calls over warm and cold lines; results in out
 	@$(BIN)/trunkline demo $(if $(REAL),--real)
 
 test: .venv/dev.stamp ## run the tests
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not heavy"
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not heavy" $(TESTS)
 
 # Of the tests that take their time, those that only compute: two at once do not disturb each other.
-COMPUTING := tests/unit tests/property tests/bench/test_pool_simulation.py tests/test_architecture.py
+COMPUTING := tests/e2e/test_leaks.py tests/unit tests/property tests/bench/test_pool_simulation.py \
+	tests/test_architecture.py tests/test_docs_site.py tests/test_docs_words.py
 
+# And those that mostly wait, and hold no delay to a bound of milliseconds: a neighbour of the same kind changes nothing.
+WAITING := tests/e2e/test_churn.py tests/e2e/test_transport.py $(wildcard tests/e2e/test_reload_*.py) tests/integration \
+	tests/e2e/test_processes.py tests/e2e/test_refusals.py tests/e2e/test_canary.py tests/e2e/test_cli_top.py \
+	tests/e2e/test_reservations.py tests/e2e/test_stop_under_opens.py tests/e2e/test_store_topologies.py \
+	tests/test_docs_commands.py
+
+# Each of the others has the machine to itself.
 heavy: .venv/dev.stamp ## run the tests that take their time
 	@$(BIN)/python -m pytest -q -m heavy --timeout 300 -n 2 --dist worksteal $(COMPUTING)
-	@$(BIN)/python -m pytest -q -m heavy --timeout 300 --durations 25 $(COMPUTING:%=--ignore %)
+	@$(BIN)/python -m pytest -q -m heavy --timeout 300 -n 2 --dist worksteal --durations 10 $(WAITING)
+	@$(BIN)/python -m pytest -q -m heavy --timeout 300 --durations 25 $(patsubst %,--ignore %,$(COMPUTING) $(WAITING))
 
 mutants: .venv/dev.stamp ## break the core in many ways and show which test notices
 	@$(BIN)/python tests/mutants/run.py

@@ -72,7 +72,7 @@ async def stand(first_audio_ms: int = 0) -> AsyncIterator[Stand]:
 
 # Slow.
 
-ROUNDS, CALLS_EACH = 12, 8
+ROUNDS, CALLS_EACH = 6, 8
 # One call after the other, at a pace at which both samples find the machine equally awake.
 CALL_EVERY_SECONDS: Final = 0.6
 NOISE: Final = 1.1

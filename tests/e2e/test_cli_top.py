@@ -36,7 +36,9 @@ class Terminal:
         self.folder = folder
         self._tmux = [tool("tmux"), "-f", "/dev/null", "-L", f"trunkline-{uuid.uuid4().hex[:8]}"]
         self._env = {**environment(TMUX_TMPDIR=str(folder)), "TERM": "xterm-256color", "PS1": "$ ", "LC_ALL": "C.UTF-8"}
-        self._env.pop("TMUX", None)
+        # A terminal within one, and the size of another: in a worker of xdist, readline leaves one in the environment.
+        for name in ("TMUX", "LINES", "COLUMNS"):
+            self._env.pop(name, None)
         self._ask("new-session", "-d", "-x", str(width), "-y", str(height), "-c", str(ROOT), "sh")
 
     def _ask(self, *words: str) -> str:

@@ -60,8 +60,10 @@ async def fared(name: str) -> Fared:
 async def survived(name: str) -> Outcome:
     """Let an attack come that costs the others something, and them no more than time."""
     async with siege() as running:
-        found = await running.run(WINDOW_SECONDS, 1, getattr(attacks, name))
+        found, window = await running.endure(WINDOW_SECONDS, getattr(attacks, name))
+    found.attacked = running.talks.between(*window)
     figures(name.lower().replace("_", " "), **found.figures())
+    assert len(found.attacked) >= LEAST
     assert troubles(found.attacked) == {}
     assert found.resident_growth_kib <= GROWTH_MAX_KIB[name]
     return found.attacks[-1]

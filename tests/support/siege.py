@@ -57,16 +57,15 @@ class Fared:
 
     def figures(self) -> dict[str, Any]:
         """Return what is to be printed."""
-        opens = {name: [each.open_ms for each in talks] for name, talks in self._sides()}
-        turns = {name: [each.turn_ms for each in talks] for name, talks in self._sides()}
+        sides = {name: talks for name, talks in (("calm", self.calm), ("attacked", self.attacked)) if talks}
+        opens = {name: [each.open_ms for each in talks] for name, talks in sides.items()}
+        turns = {name: [each.turn_ms for each in talks] for name, talks in sides.items()}
         return {
             "n": tuple(len(values) for values in opens.values()),
             **{f"open_p50_{name}_ms": round(percentile(each, 0.5), 2) for name, each in opens.items()},
             **{f"open_p99_{name}_ms": round(percentile(each, 0.99), 2) for name, each in opens.items()},
-            "open_ratio": round(self.open_ratio.measured, 2),
-            "open_ratio_low": round(self.open_ratio.low, 2),
             **{f"turn_p99_{name}_ms": round(percentile(each, 0.99), 2) for name, each in turns.items()},
-            "turn_ratio": round(self.turn_ratio.measured, 2),
+            **(self._ratios() if self.calm else {}),
             "trouble": (troubles(self.calm), troubles(self.attacked)),
             "attack": self.attacks[-1].figures(),
             "resident_growth_kib": self.resident_growth_kib,
@@ -74,8 +73,12 @@ class Fared:
             "load": round(os.getloadavg()[0], 2),
         }
 
-    def _sides(self) -> tuple[tuple[str, list[Talk]], tuple[str, list[Talk]]]:
-        return (("calm", self.calm), ("attacked", self.attacked))
+    def _ratios(self) -> dict[str, float]:
+        return {
+            "open_ratio": round(self.open_ratio.measured, 2),
+            "open_ratio_low": round(self.open_ratio.low, 2),
+            "turn_ratio": round(self.turn_ratio.measured, 2),
+        }
 
 
 @dataclass
@@ -111,6 +114,14 @@ class Siege:
         fared.calm = [talk for window in calm for talk in self.talks.between(*window)]
         fared.attacked = [talk for window in attacked for talk in self.talks.between(*window)]
         return fared
+
+    async def endure(self, window_seconds: float, attack: dict[str, Any]) -> tuple[Fared, tuple[float, float]]:
+        """Let one window of attack come, with no calm to compare it with; return when that was, too.
+
+        Who came in it is known when all have ended, which is when the siege has.
+        """
+        fared = Fared()
+        return fared, await self._attack(window_seconds, attack, fared)
 
     async def _attack_elsewhere(self, seconds: float, attack: dict[str, Any]) -> _Window:
         assert self.elsewhere is not None
