@@ -11,18 +11,21 @@ from typing import Final
 
 import grpc
 from trunkline.v1.control_pb2 import Control
-from trunkline.v1.event_pb2 import CLOSED_REASON_BYE, CLOSED_REASON_BYE_NOW, Closed, ItemDone, OutputAudio
+from trunkline.v1.event_pb2 import CLOSED_REASON_BYE, CLOSED_REASON_BYE_NOW, Closed, GoAway, ItemDone, OutputAudio
 from trunkline.v1.session_pb2 import (
+    RESUME_MODE_CLAIM,
+    RESUME_MODE_PREPARE,
     RESUME_OUTCOME_REATTACHED,
     ConverseRequest,
     ConverseResponse,
     Limits,
     Open,
     Opened,
+    Prepared,
     Resume,
     Resumed,
 )
-from trunkline.v1.types_pb2 import FEATURE_RESUMABLE, CallerAck, GatewayAck
+from trunkline.v1.types_pb2 import FEATURE_PLANNED_MOVE, FEATURE_RESUMABLE, CallerAck, Feature, GatewayAck
 
 from . import scripts
 from .scripted_gateway import Conversation
@@ -51,6 +54,10 @@ class LongSession:
     more: Resumed = field(default_factory=Resumed)
     beats: bool = True
     in_force: bool = True
+    moves: bool = True
+    # Played instead of the answer to the next PREPARE, one each; and once that is answered.
+    before_prepared: list[Callable[[Conversation], None]] = field(default_factory=list)
+    after_prepared: list[Callable[[Conversation], None]] = field(default_factory=list)
 
     controls: list[Control] = field(default_factory=list)
     audio: bytearray = field(default_factory=bytearray)
@@ -58,6 +65,9 @@ class LongSession:
     log: list[ConverseResponse] = field(default_factory=list)
     acks: list[CallerAck] = field(default_factory=list)
     resumes: list[Resume] = field(default_factory=list)
+    prepares: list[Resume] = field(default_factory=list)
+    # The streams on which `prepared` was said.
+    prepared: list[Conversation] = field(default_factory=list)
     # What came twice, and what came too far ahead.
     twice: list[ConverseRequest] = field(default_factory=list)
     ahead: list[ConverseRequest] = field(default_factory=list)
@@ -85,7 +95,8 @@ class LongSession:
 
     def refuse(self, reason: str, code: grpc.StatusCode) -> None:
         """End the newest stream with a word of a gateway's."""
-        self._said.put(lambda: scripts.refuse(self.current.context, reason, code))
+        context = self.current.context
+        self._said.put(lambda: scripts.refuse(context, reason, code))
 
     def finish(self) -> None:
         """End the newest stream with status OK, and nothing said."""
@@ -98,6 +109,10 @@ class LongSession:
             response.seq = len(self.log)
         self._said.put(response)
 
+    def go_away(self, deadline_ms: int = 30_000) -> None:
+        """Say that this gateway drains."""
+        self.say(ConverseResponse(go_away=GoAway(reason="draining", deadline_ms=deadline_ms)))
+
     def speak(self, item_id: str, position: int, data: bytes) -> None:
         self.say(ConverseResponse(audio=OutputAudio(item_id=item_id, position=position, data=data)))
 
@@ -106,27 +121,56 @@ class LongSession:
     def script(self, conversation: Conversation) -> Iterator[ConverseResponse]:
         said: queue.Queue[_Said] = queue.Queue()
         first = next(iter(conversation))
+        prepared_bytes = 0
+        if first.resume.mode == RESUME_MODE_PREPARE:
+            prepared = self._prepare(conversation, first.resume)
+            yield prepared
+            prepared_bytes = prepared.ByteSize()
+            first = self._until_claimed(conversation)
         if first.HasField("resume"):
             self.resumes.append(first.resume)
             if self.answers:
                 self.answers.pop(0)(conversation)
             if first.resume.token != self.token:
                 scripts.refuse(conversation.context, "RESUME_REFUSED", grpc.StatusCode.FAILED_PRECONDITION)
+            self._supersede()
         self.conversations.append(conversation)
         self._said = said
         reading = threading.Thread(target=self._read, args=(conversation, said), daemon=True)
         reading.start()
-        self.sent_bytes.append(0)
+        self.sent_bytes.append(prepared_bytes)
         begin = self._resumed(first.resume) if first.HasField("resume") else self._opened(first.open)
         for response in itertools.chain(begin, self._go_on(said)):
             self.sent_bytes[-1] += response.ByteSize()
             yield response
 
+    def _prepare(self, conversation: Conversation, resume: Resume) -> ConverseResponse:
+        self.prepares.append(resume)
+        if self.before_prepared:
+            self.before_prepared.pop(0)(conversation)
+        if resume.token != self.token:
+            scripts.refuse(conversation.context, "RESUME_REFUSED", grpc.StatusCode.FAILED_PRECONDITION)
+        return ConverseResponse(prepared=Prepared(seq=len(self.log)))
+
+    def _until_claimed(self, conversation: Conversation) -> ConverseRequest:
+        self.prepared.append(conversation)
+        if self.after_prepared:
+            self.after_prepared.pop(0)(conversation)
+        # A cancelled call ends its requests by an error, which ends the script.
+        claim = next(iter(conversation))
+        assert claim.resume.mode == RESUME_MODE_CLAIM, "what is prepared may only be claimed"
+        return claim
+
+    def _supersede(self) -> None:
+        """End the stream that has the session, if there is one."""
+        if not self.current.over.is_set():
+            self.refuse("SUPERSEDED", grpc.StatusCode.ABORTED)
+
     def _opened(self, asked: Open) -> Iterator[ConverseResponse]:
         self.in_force = self.in_force and FEATURE_RESUMABLE in asked.features
         opened = Opened(
             session_id="s1",
-            features=[FEATURE_RESUMABLE] if self.in_force else [],
+            features=self._granted(),
             resume_token=self.token,
             heartbeat_ms=self.heartbeat_ms,
             window_bytes=self.window_bytes,
@@ -135,6 +179,11 @@ class LongSession:
         )
         self.log = [ConverseResponse(opened=opened, seq=1)]
         yield self.log[0]
+
+    def _granted(self) -> list[Feature.ValueType]:
+        if not self.in_force:
+            return []
+        return [FEATURE_RESUMABLE, FEATURE_PLANNED_MOVE] if self.moves else [FEATURE_RESUMABLE]
 
     def _resumed(self, resume: Resume) -> Iterator[ConverseResponse]:
         self.token = f"token {len(self.resumes)}"

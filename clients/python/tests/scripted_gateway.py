@@ -85,6 +85,7 @@ class ScriptedGateway(
         self.renewals_hang = False
         self.renewed_at: list[float] = []
         self.released: list[str] = []
+        self.conversations_begun = 0
         self._conversations: queue.Queue[Conversation] = queue.Queue()
 
     def conversation(self) -> Conversation:
@@ -96,6 +97,7 @@ class ScriptedGateway(
     ) -> Iterator[ConverseResponse]:
         conversation = Conversation(request_iterator, context)
         context.add_callback(conversation.over.set)
+        self.conversations_begun += 1
         self._conversations.put(conversation)
         yield from self.script(conversation)
         conversation.finished = True

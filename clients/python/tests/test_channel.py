@@ -117,7 +117,7 @@ async def test_the_token_goes_with_each_call_and_is_shown_nowhere(
             await client.pools()
             with pytest.raises(TrunklineError) as unknown:
                 await client.get_session("nobody")
-            session = client.open()
+            session = client.open(resumable=False)
             async with session:
                 await session.send_audio(b"1")
                 await session.send_audio(b"2")

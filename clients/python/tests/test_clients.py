@@ -100,7 +100,7 @@ async def test_a_client_outside_of_its_block_is_not_open(connect: Connect) -> No
     with pytest.raises(CallerError, match="NOT_OPEN"):
         await client.pools()
     async with client:
-        session = client.open()
+        session = client.open(resumable=False)
     with pytest.raises(CallerError, match="NOT_OPEN"):
         await client.pools()
     with pytest.raises(CallerError, match="NOT_OPEN"):
@@ -121,7 +121,7 @@ async def test_mutual_tls_with_a_name_of_its_own(connect: Connect, tmp_path: Pat
         right = TlsOptions(files["ca"], files["cert"], files["key"], server_name="gateway.internal")
         async with connect(gateway.address, token="t", options=ConnectionOptions(tls=right)) as client:
             await client.pools()
-            async with client.open() as session:
+            async with client.open(resumable=False) as session:
                 assert session.id == "s1"
         wrong = TlsOptions(files["ca"], files["cert"], files["key"], server_name="another.internal")
         async with connect(gateway.address, options=ConnectionOptions(tls=wrong)) as client:

@@ -68,7 +68,7 @@ async def test_pings_go_on_with_no_call_and_in_a_silent_one() -> None:
             await client.pools()
             # By itself gRPC sends none without a call, and two at most without data.
             await eventually(lambda: wire.pings() >= 4, 6)
-            async with client.open():
+            async with client.open(resumable=False):
                 before = wire.pings()
                 await eventually(lambda: wire.pings() >= before + 3, 5)
 
@@ -89,7 +89,7 @@ async def test_a_gateway_that_is_a_quarter_of_a_second_away_can_be_reached(conne
         async with (
             tapped(gateway.address, delay_seconds=0.25) as wire,
             connect(wire.address) as client,
-            client.open() as session,
+            client.open(resumable=False) as session,
         ):
             assert session.id == "s1"
 
@@ -149,7 +149,7 @@ async def test_no_call_is_made_twice_whatever_the_name_service_asks_for() -> Non
         client._arguments.append(("grpc.service_config", handed_out))
         async with client:
             with pytest.raises(TrunklineError, match="DRAINING"):
-                await client.open().__aenter__()
+                await client.open(resumable=False).__aenter__()
         gateway.conversation()
         assert gateway._conversations.empty()
 
@@ -212,7 +212,7 @@ def says_much(conversation: Conversation) -> scripts.Answers:
 
 async def test_the_largest_message_of_a_gateway_is_taken(connect: Connect) -> None:
     with serving(says_much) as gateway:
-        async with connect(gateway.address) as client, client.open() as session:
+        async with connect(gateway.address) as client, client.open(resumable=False) as session:
             event = await anext(session)
             assert isinstance(event, OutputAudio)
             assert len(event.data) == 4 * MEBIBYTE
@@ -222,7 +222,7 @@ async def test_a_message_above_the_limit_of_the_client_ends_the_session(connect:
     with serving(says_much) as gateway:
         async with connect(gateway.address, options=ConnectionOptions(receive_message_max_bytes=MEBIBYTE)) as client:
             with pytest.raises(TrunklineError, match="larger than max") as refused:
-                async with client.open() as session:
+                async with client.open(resumable=False) as session:
                     await anext(session)
     assert not refused.value.retryable
 
@@ -232,7 +232,7 @@ async def test_a_session_ends_with_its_deadline(connect: Connect) -> None:
         async with connect(gateway.address, options=ConnectionOptions(session_timeout_seconds=0.4)) as client:
             begun = time.monotonic()
             with pytest.raises(ConnectionLost, match="TIMED_OUT"):
-                async with client.open() as session:
+                async with client.open(resumable=False) as session:
                     await anext(session)
             assert 0.3 < time.monotonic() - begun < 2
 
@@ -259,7 +259,7 @@ async def test_a_function_is_asked_for_the_token_before_each_call(connect: Conne
     with serving(scripts.text_turn) as gateway:
         async with connect(gateway.address, token=lambda: next(tokens)) as client:
             await client.pools()
-            async with client.open():
+            async with client.open(resumable=False):
                 pass
             await client.pools()
         assert gateway.headers == ["Bearer first", "Bearer third"]

@@ -17,7 +17,7 @@ from .shells import Connect, events_of, names_of
 
 async def test_a_text_turn_goes_through_in_order(connect: Connect) -> None:
     with serving(scripts.text_turn) as gateway:
-        async with connect(gateway.address) as client, client.open(correlation_id="c1") as session:
+        async with connect(gateway.address) as client, client.open(resumable=False, correlation_id="c1") as session:
             assert (session.id, session.opened.correlation_id) == ("s1", "c1")
             await session.send_text("Hello")
             await session.create_response()
@@ -38,7 +38,7 @@ async def test_a_text_turn_goes_through_in_order(connect: Connect) -> None:
 
 async def test_leaving_the_block_says_bye_now_and_waits_for_closed(connect: Connect) -> None:
     with serving(scripts.text_turn) as gateway:
-        async with connect(gateway.address) as client, client.open() as session:
+        async with connect(gateway.address) as client, client.open(resumable=False) as session:
             pass
         assert session.closed is not None
         assert session.closed.reason == CLOSED_REASON_BYE_NOW
@@ -51,7 +51,7 @@ async def test_leaving_the_block_says_bye_now_and_waits_for_closed(connect: Conn
 async def test_audio_arrives_in_the_order_in_which_it_was_sent(connect: Connect) -> None:
     sent = [number.to_bytes(2, "big") * 480 for number in range(200)]
     with serving(scripts.echo) as gateway:
-        async with connect(gateway.address) as client, client.open() as session:
+        async with connect(gateway.address) as client, client.open(resumable=False) as session:
 
             async def speak() -> None:
                 for chunk in sent:
@@ -68,7 +68,7 @@ async def test_end_input_finishes_what_is_due_and_iteration_ends_after_closed(
     connect: Connect,
 ) -> None:
     with serving(scripts.text_turn) as gateway:
-        async with connect(gateway.address) as client, client.open() as session:
+        async with connect(gateway.address) as client, client.open(resumable=False) as session:
             await session.create_response()
             await session.end_input()
             events = await events_of(session)
@@ -81,7 +81,7 @@ async def test_end_input_finishes_what_is_due_and_iteration_ends_after_closed(
 
 async def test_nothing_is_lost_when_more_comes_than_the_buffers_hold(connect: Connect) -> None:
     with serving(scripts.flood) as gateway:
-        async with connect(gateway.address) as client, client.open() as session:
+        async with connect(gateway.address) as client, client.open(resumable=False) as session:
             positions = []
             async for event in session:
                 assert isinstance(event, OutputAudio)
@@ -93,7 +93,7 @@ async def test_nothing_is_lost_when_more_comes_than_the_buffers_hold(connect: Co
 
 async def test_closing_does_not_wait_for_someone_to_read(connect: Connect) -> None:
     with serving(scripts.flood) as gateway:
-        async with connect(gateway.address) as client, client.open() as session:
+        async with connect(gateway.address) as client, client.open(resumable=False) as session:
             pass
         assert session.closed is not None
 
@@ -103,7 +103,7 @@ async def test_places_in_the_queue_are_told_before_opened(connect: Connect) -> N
     with serving(scripts.queued_first) as gateway:
         async with (
             connect(gateway.address) as client,
-            client.open(on_queued=places.append) as session,
+            client.open(resumable=False, on_queued=places.append) as session,
         ):
             assert session.id == "s1"
     assert [place.position for place in places] == [3, 1]
@@ -116,6 +116,7 @@ async def test_open_carries_everything_that_can_differ(connect: Connect) -> None
             connect(gateway.address) as client,
             client.open(
                 "support",
+                resumable=False,
                 overrides=overrides,
                 instructions="Be brief.",
                 correlation_id="c1",
@@ -157,7 +158,7 @@ async def test_open_carries_everything_that_can_differ(connect: Connect) -> None
 
 async def test_controls_are_numbered_and_say_what_was_asked(connect: Connect) -> None:
     with serving(scripts.text_turn) as gateway:
-        async with connect(gateway.address) as client, client.open() as session:
+        async with connect(gateway.address) as client, client.open(resumable=False) as session:
             numbers = [
                 await session.send_text("Rules.", role="system", item_id="i0"),
                 await session.commit(),
@@ -195,7 +196,7 @@ async def test_controls_are_numbered_and_say_what_was_asked(connect: Connect) ->
 
 async def test_a_refused_request_is_an_event_that_names_its_number(connect: Connect) -> None:
     with serving(scripts.complains) as gateway:
-        async with connect(gateway.address) as client, client.open() as session:
+        async with connect(gateway.address) as client, client.open(resumable=False) as session:
             await session.commit()
             number = await session.clear()
             await session.end_input()
@@ -205,7 +206,7 @@ async def test_a_refused_request_is_an_event_that_names_its_number(connect: Conn
 
 async def test_a_session_that_the_gateway_ends_in_order_is_no_error(connect: Connect) -> None:
     with serving(scripts.idle_end) as gateway:
-        async with connect(gateway.address) as client, client.open() as session:
+        async with connect(gateway.address) as client, client.open(resumable=False) as session:
             events = await events_of(session)
             with pytest.raises(CallerError) as refused:
                 await session.send_audio(b"too late")
@@ -218,8 +219,8 @@ async def test_sessions_of_one_client_do_not_touch_each_other(connect: Connect) 
     with serving(scripts.echo) as gateway:
         async with (
             connect(gateway.address) as client,
-            client.open() as first,
-            client.open() as second,
+            client.open(resumable=False) as first,
+            client.open(resumable=False) as second,
         ):
             await first.send_audio(b"1")
             await second.send_audio(b"2")
@@ -231,7 +232,7 @@ async def test_sessions_of_one_client_do_not_touch_each_other(connect: Connect) 
 
 async def test_many_may_send_at_once(connect: Connect) -> None:
     with serving(scripts.text_turn) as gateway:
-        async with connect(gateway.address) as client, client.open() as session:
+        async with connect(gateway.address) as client, client.open(resumable=False) as session:
             numbers = await asyncio.gather(*(session.commit() for _ in range(50)))
         received = gateway.conversation().received[1:-1]
     assert sorted(numbers) == [request.cseq for request in received] == list(range(1, 51))
@@ -240,7 +241,7 @@ async def test_many_may_send_at_once(connect: Connect) -> None:
 async def test_a_session_outside_of_its_block_is_not_open(connect: Connect) -> None:
     with serving(scripts.text_turn) as gateway:
         async with connect(gateway.address) as client:
-            session = client.open()
+            session = client.open(resumable=False)
             with pytest.raises(CallerError, match="NOT_OPEN"):
                 await session.send_text("Hello")
             with pytest.raises(CallerError, match="NOT_OPEN"):
@@ -262,7 +263,7 @@ async def test_a_message_above_the_limit_is_refused_here_and_the_session_goes_on
     connect: Connect,
 ) -> None:
     with serving(scripts.echo) as gateway:
-        async with connect(gateway.address) as client, client.open() as session:
+        async with connect(gateway.address) as client, client.open(resumable=False) as session:
             with pytest.raises(CallerError, match="MESSAGE_TOO_LARGE"):
                 await session.send_audio(bytes(65_537))
             with pytest.raises(CallerError, match="MESSAGE_TOO_LARGE"):

@@ -47,7 +47,7 @@ async def test_a_killed_gateway_is_a_lost_connection(connect: Connect) -> None:
     with process("echo") as (address, pid):
         async with connect(address) as client:
             with pytest.raises(ConnectionLost) as lost:
-                async with client.open() as session:
+                async with client.open(resumable=False) as session:
                     await session.send_audio(b"1")
                     async for event in session:
                         assert isinstance(event, OutputAudio)
@@ -57,7 +57,7 @@ async def test_a_killed_gateway_is_a_lost_connection(connect: Connect) -> None:
 
 async def test_a_frozen_gateway_is_noticed_by_pings(connect: Connect) -> None:
     with process("echo") as (address, pid):
-        async with connect(address, options=WATCHFUL) as client, client.open() as session:
+        async with connect(address, options=WATCHFUL) as client, client.open(resumable=False) as session:
             os.kill(pid, signal.SIGSTOP)
             begun = time.monotonic()
             with pytest.raises(ConnectionLost):
@@ -73,7 +73,7 @@ async def test_an_exception_in_the_block_cancels_the_session_at_the_gateway(
     with serving(scripts.text_turn) as gateway:
         async with connect(gateway.address) as client:
             with pytest.raises(ZeroDivisionError):
-                async with client.open():
+                async with client.open(resumable=False):
                     raise ZeroDivisionError
             conversation = gateway.conversation()
             assert conversation.over.wait(5)
@@ -84,7 +84,7 @@ async def test_a_gateway_that_does_not_close_is_not_waited_for(connect: Connect)
     with serving(scripts.ignores_bye) as gateway:
         async with connect(gateway.address, options=IMPATIENT) as client:
             begun = time.monotonic()
-            async with client.open() as session:
+            async with client.open(resumable=False) as session:
                 pass
             assert time.monotonic() - begun < 2
             assert session.closed is None
@@ -93,7 +93,7 @@ async def test_a_gateway_that_does_not_close_is_not_waited_for(connect: Connect)
 
 async def test_a_stream_that_stays_after_closed_is_not_waited_for(connect: Connect) -> None:
     with serving(scripts.stubborn) as gateway:
-        async with connect(gateway.address, options=IMPATIENT) as client, client.open() as session:
+        async with connect(gateway.address, options=IMPATIENT) as client, client.open(resumable=False) as session:
             await session.end_input()
             assert [type(event).__name__ for event in await events_of(session)] == ["Closed"]
             assert gateway.conversation().over.wait(5)
@@ -101,7 +101,7 @@ async def test_a_stream_that_stays_after_closed_is_not_waited_for(connect: Conne
 
 async def test_a_gateway_that_takes_nothing_ends_the_session(connect: Connect) -> None:
     with serving(scripts.deaf) as gateway:
-        async with connect(gateway.address, options=IMPATIENT) as client, client.open() as session:
+        async with connect(gateway.address, options=IMPATIENT) as client, client.open(resumable=False) as session:
             with pytest.raises(ConnectionLost, match="TIMED_OUT"):
                 while True:
                     await session.send_audio(bytes(65_536))
@@ -112,7 +112,7 @@ async def test_a_gateway_that_takes_nothing_ends_the_session(connect: Connect) -
 
 async def test_closing_the_session_ends_the_iteration_of_another(connect: Connect) -> None:
     with serving(scripts.text_turn) as gateway:
-        async with connect(gateway.address) as client, client.open() as session:
+        async with connect(gateway.address) as client, client.open(resumable=False) as session:
             reading = asyncio.create_task(events_of(session))
             await _sent(gateway.conversation(), session)
             await session.close()
@@ -122,7 +122,7 @@ async def test_closing_the_session_ends_the_iteration_of_another(connect: Connec
 
 async def test_cutting_the_session_ends_the_iteration_of_another(connect: Connect) -> None:
     with serving(scripts.ignores_bye) as gateway:
-        async with connect(gateway.address, options=IMPATIENT) as client, client.open() as session:
+        async with connect(gateway.address, options=IMPATIENT) as client, client.open(resumable=False) as session:
             reading = asyncio.create_task(events_of(session))
             await _sent(gateway.conversation(), session)
             await session.close()
@@ -131,7 +131,7 @@ async def test_cutting_the_session_ends_the_iteration_of_another(connect: Connec
 
 async def test_closing_the_client_cuts_its_sessions(connect: Connect) -> None:
     with serving(scripts.ignores_bye) as gateway:
-        async with connect(gateway.address) as client, client.open() as session:
+        async with connect(gateway.address) as client, client.open(resumable=False) as session:
             await client.close()
             with pytest.raises(ConnectionLost, match="CANCELLED"):
                 await anext(session)
@@ -143,7 +143,7 @@ async def test_closing_the_client_cuts_its_sessions(connect: Connect) -> None:
 async def test_closing_a_session_that_still_opens_gives_it_up(connect: Connect) -> None:
     with serving(scripts.silent) as gateway:
         async with connect(gateway.address) as client:
-            session = client.open()
+            session = client.open(resumable=False)
             opening = asyncio.create_task(session.__aenter__())
             conversation = await asyncio.to_thread(gateway.conversation)
             await session.close()
@@ -175,7 +175,7 @@ async def _sent(conversation: Conversation, session: AsyncSession) -> None:
 async def test_a_cancelled_open_leaves_no_call() -> None:
     with serving(scripts.silent) as gateway:
         async with AsyncClient(gateway.address) as client:
-            opening = asyncio.create_task(client.open().__aenter__())
+            opening = asyncio.create_task(client.open(resumable=False).__aenter__())
             conversation = await asyncio.to_thread(gateway.conversation)
             opening.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -185,7 +185,7 @@ async def test_a_cancelled_open_leaves_no_call() -> None:
 
 async def test_a_cancelled_wait_for_an_event_loses_nothing() -> None:
     with serving(scripts.echo) as gateway:
-        async with AsyncClient(gateway.address) as client, client.open() as session:
+        async with AsyncClient(gateway.address) as client, client.open(resumable=False) as session:
             heard = []
             for number in range(20):
                 with pytest.raises(TimeoutError):
@@ -200,7 +200,7 @@ async def test_a_cancelled_wait_for_an_event_loses_nothing() -> None:
 
 async def test_a_cancelled_send_ends_the_session() -> None:
     with serving(scripts.deaf) as gateway:
-        async with AsyncClient(gateway.address) as client, client.open() as session:
+        async with AsyncClient(gateway.address) as client, client.open(resumable=False) as session:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
                     while True:
@@ -216,7 +216,7 @@ async def test_cancelled_anywhere_nothing_is_left(passes: int) -> None:
     """Cancel a whole conversation after each of its first steps of the event loop."""
 
     async def talk(address: str) -> None:
-        async with AsyncClient(address) as client, client.open() as session:
+        async with AsyncClient(address) as client, client.open(resumable=False) as session:
             await session.create_response()
             await events_of(session)
 
@@ -235,7 +235,7 @@ async def test_leaving_by_an_exception_leaves_no_task() -> None:
     with serving(scripts.flood) as gateway:
         before = asyncio.all_tasks()
         with pytest.raises(ZeroDivisionError):
-            async with AsyncClient(gateway.address) as client, client.open():
+            async with AsyncClient(gateway.address) as client, client.open(resumable=False):
                 raise ZeroDivisionError
         await _settled(before)
 
@@ -295,7 +295,7 @@ def test_another_thread_may_close_while_one_reads() -> None:
     with (
         serving(scripts.text_turn) as gateway,
         Client(gateway.address) as client,
-        client.open() as session,
+        client.open(resumable=False) as session,
     ):
         session.create_response()
         for event in session:

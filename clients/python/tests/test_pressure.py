@@ -50,7 +50,7 @@ async def taken_until_it_waits(session: AsyncSession) -> int:
 
 async def test_on_asyncio_a_send_waits_as_soon_as_the_gateways_window_is_full() -> None:
     with serving(scripts.deaf) as gateway:
-        async with AsyncClient(gateway.address, options=IMPATIENT) as client, client.open() as session:
+        async with AsyncClient(gateway.address, options=IMPATIENT) as client, client.open(resumable=False) as session:
             taken = await taken_until_it_waits(session)
     assert GATEWAY_WINDOW // 2 <= taken <= GATEWAY_WINDOW + 64 * KIBIBYTE
 
@@ -62,7 +62,7 @@ def test_a_blocking_send_waits_once_its_queue_is_full(queue_bytes: int) -> None:
     with (
         serving(scripts.deaf) as gateway,
         Client(gateway.address, options=options) as client,
-        client.open() as session,
+        client.open(resumable=False) as session,
         pytest.raises(ConnectionLost, match="TIMED_OUT"),
     ):
         while taken < FAR_TOO_MUCH:
@@ -95,7 +95,7 @@ async def test_a_sender_that_waited_goes_on_and_nothing_is_lost(connect: Connect
     messages = 2 * MEBIBYTE_OF_CHUNKS
     sent = 0
     with serving(hesitant.script) as gateway:
-        async with connect(gateway.address) as client, client.open() as session:
+        async with connect(gateway.address) as client, client.open(resumable=False) as session:
 
             async def speak() -> None:
                 nonlocal sent
@@ -139,7 +139,7 @@ async def test_an_application_that_does_not_read_holds_the_gateway_up(connect: C
     talkative = TalkativeGateway()
     options = ConnectionOptions(close_timeout_seconds=0.2)
     with serving(talkative.script) as gateway:
-        async with connect(gateway.address, options=options) as client, client.open() as session:
+        async with connect(gateway.address, options=options) as client, client.open(resumable=False) as session:
             held_at = await settled(lambda: talkative.sent_bytes)
             assert 0 < held_at <= 64 * KIBIBYTE
             # Two seconds of speech at most are on the way, and all of them come in order.
@@ -160,7 +160,7 @@ async def test_the_buffer_before_the_application_is_as_large_as_asked(buffer_byt
     talkative = TalkativeGateway()
     options = ConnectionOptions(close_timeout_seconds=0.2, receive_buffer_max_bytes=buffer_bytes)
     with serving(talkative.script) as gateway:
-        async with AsyncClient(gateway.address, options=options) as client, client.open():
+        async with AsyncClient(gateway.address, options=options) as client, client.open(resumable=False):
             held_at = await settled(lambda: talkative.sent_bytes)
     assert buffer_bytes <= held_at <= buffer_bytes + 64 * KIBIBYTE
 
@@ -170,6 +170,6 @@ async def test_what_grpc_holds_beside_it_is_as_large_as_asked(connect: Connect, 
     talkative = TalkativeGateway()
     options = ConnectionOptions(close_timeout_seconds=0.2, lookahead_bytes=lookahead_bytes)
     with serving(talkative.script) as gateway:
-        async with connect(gateway.address, options=options) as client, client.open():
+        async with connect(gateway.address, options=options) as client, client.open(resumable=False):
             held_at = await settled(lambda: talkative.sent_bytes)
     assert lookahead_bytes // 2 <= held_at <= 2 * lookahead_bytes + 64 * KIBIBYTE

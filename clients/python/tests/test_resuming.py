@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from grpc import StatusCode
-from trunkline.v1.types_pb2 import FEATURE_PLAYED_POSITION, FEATURE_RESUMABLE
+from trunkline.v1.types_pb2 import FEATURE_PLANNED_MOVE, FEATURE_PLAYED_POSITION, FEATURE_RESUMABLE
 
 from trunkline_client import ConnectionOptions
 
@@ -23,7 +23,7 @@ async def test_it_asks_for_what_it_can_do_and_a_plain_session_for_nothing(connec
             async with client.open(resumable=False):
                 pass
     asked = [next(iter(each.received)).open.features for each in long.conversations]
-    assert asked == [[FEATURE_RESUMABLE, FEATURE_PLAYED_POSITION], []]
+    assert asked == [[FEATURE_RESUMABLE, FEATURE_PLAYED_POSITION, FEATURE_PLANNED_MOVE], []]
 
 
 CUTS = ["reset", *(code.name for code in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED, StatusCode.INTERNAL))]

@@ -7,17 +7,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from grpc import StatusCode
 from trunkline.v1.event_pb2 import ItemDone
 from trunkline.v1.session_pb2 import ConverseResponse
 
-from trunkline_client import AsyncClient, ConnectionLost, ConnectionOptions, GatewayError
+from trunkline_client import AsyncClient, ConnectionLost, ConnectionOptions
 from trunkline_client.events import Closed, Event
 
-from . import scripts
 from .long_session import LongSession
 from .resuming import QUICK, audio_of, items_until, talking, until, wired
-from .scripted_gateway import Conversation, serving
+from .scripted_gateway import serving
 from .shells import Connect, events_of, names_of
 
 HASTY = dataclasses.replace(QUICK, close_timeout_seconds=0.1)
@@ -102,19 +100,6 @@ async def test_where_it_is_not_in_force_a_loss_is_the_end(connect: Connect) -> N
             await session.send_text("2")
         assert session.resumed_count == 0
     assert (long.resumes, long.acks) == ([], [])
-
-
-def refuses_the_feature(conversation: Conversation) -> scripts.Answers:
-    next(iter(conversation))
-    scripts.refuse(conversation.context, "NOT_IMPLEMENTED_YET", StatusCode.UNIMPLEMENTED)
-    yield scripts.opened()
-
-
-async def test_a_gateway_that_does_not_serve_it_says_so(connect: Connect) -> None:
-    with serving(refuses_the_feature) as gateway:
-        async with connect(gateway.address) as client:
-            with pytest.raises(GatewayError, match="NOT_IMPLEMENTED_YET"):
-                await client.open(resumable=True).__aenter__()
 
 
 async def test_closing_the_client_ends_its_sessions(connect: Connect) -> None:

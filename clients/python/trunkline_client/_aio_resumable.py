@@ -11,12 +11,14 @@ from types import TracebackType
 from typing import Final
 
 from trunkline.v1.event_pb2 import Queued
-from trunkline.v1.session_pb2 import ConverseRequest, Open
+from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse, Open
 
 from trunkline_client._aio_call import AsyncCall, StreamOverError
 from trunkline_client._aio_dialling import AsyncDialler
-from trunkline_client._aio_session import AsyncSession
-from trunkline_client._resumable import ResumableCore
+from trunkline_client._aio_moving import AsyncMove
+from trunkline_client._aio_opening import OpeningAsyncSession
+from trunkline_client._movable import MovableCore
+from trunkline_client._moving import Moving
 from trunkline_client._resume import Attempts
 from trunkline_client._session import State
 from trunkline_client.errors import TrunklineError, refusal
@@ -26,16 +28,16 @@ from trunkline_client.options import ConnectionOptions
 _UNSENT_MAX_BYTES: Final = 16_384
 
 
-class ResumableAsyncSession(AsyncSession):
+class ResumableAsyncSession(OpeningAsyncSession):
     """An `AsyncSession` that goes on when its stream is lost, and says so by `Resumed`.
 
     Cancelling a send takes nothing back and ends nothing. Leaving the block, by an exception too,
     says `bye {now}`, so that nothing waits for a caller who does not come back.
 
-    Three hands: a task that reads, and resumes; a task for each stream that writes; a timer.
+    Hands: a task that reads, and resumes; a task for each stream that writes; a timer; a task for a planned move.
     """
 
-    _core: ResumableCore
+    _core: MovableCore
 
     def __init__(
         self,
@@ -49,18 +51,25 @@ class ResumableAsyncSession(AsyncSession):
         """Prepare; nothing is sent before `async with`."""
         super().__init__(lambda: dialler.start(None), message, options, open_timeout_seconds, on_queued, opening)
         self._dialler = dialler
-        self._core = ResumableCore(options, _UNSENT_MAX_BYTES)
+        self._core = MovableCore(options, _UNSENT_MAX_BYTES)
         # What the writer waits for, and what those who send wait for.
         self._due = asyncio.Event()
         self._room = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._is_silent = False
+        self._bearing: asyncio.Timeout | None = None
+        self._move: AsyncMove | None = None
 
     @property
     def resumed_count(self) -> int:
-        """How often the session went on after its stream was lost."""
+        """How often the session went on after a loss, or at another gateway."""
         return self._core.resumed_count
+
+    @property
+    def is_resumable(self) -> bool:
+        """Do as `AsyncSession.is_resumable` says."""
+        return self._core.in_force
 
     def played(self, item_id: str, samples: int) -> None:
         """Do as `AsyncSession.played` says."""
@@ -156,11 +165,12 @@ class ResumableAsyncSession(AsyncSession):
                 attempts = self._core.attempts(failure, time.monotonic())
                 if attempts is None:
                     return self._core.end(failure)
-                call = await self._resume(attempts)
+                call = await self._moved() or await self._resume(attempts)
         except TrunklineError as failure:
             self._core.end(failure)
         finally:
             self._inbox.end()
+            await self._end_move()
 
     async def _bear(self, call: AsyncCall) -> TrunklineError | None:
         """Bear the session on one stream; return how that ended, None = status OK."""
@@ -170,10 +180,16 @@ class ResumableAsyncSession(AsyncSession):
         self._tick_at(self._core.due_at(now), now)
         writing = asyncio.create_task(self._write_all(call), name=f"trunkline {self.id} writes")
         try:
-            await self._receive_events(call)
-        except TrunklineError as failure:
-            return refusal("TIMED_OUT", "the gateway fell silent") if self._is_silent else failure
+            async with asyncio.timeout(None) as self._bearing:
+                await self._receive_events(call)
+        except (TrunklineError, TimeoutError) as failure:
+            if self._is_silent:
+                return refusal("TIMED_OUT", "the gateway fell silent")
+            if self._call is not call or not isinstance(failure, TrunklineError):
+                return refusal("CONNECTION_LOST", "the session has moved, and not gone on")
+            return failure
         finally:
+            self._bearing = None
             self._core.detach()
             self._room.set()
             if self._timer is not None:
@@ -190,12 +206,15 @@ class ResumableAsyncSession(AsyncSession):
             core.listen(time.monotonic())
             response = await call.read()
             core.hear()
-            if response is None:
+            if response is None or self._call is not call:
+                # It has ended, or been left for another one: there all that is not applied comes again.
                 return
             size_bytes = response.ByteSize()
             event = core.take_in(response, size_bytes, time.monotonic())
             self._room.set()
             self._set_timer()
+            if core.moving is not None and not response.HasField("audio"):
+                self._look_at_move(core.moving)
             if event is not None:
                 await self._inbox.put(event, size_bytes)
         # What comes behind `closed` is its status; that it is lost is no matter.
@@ -225,14 +244,14 @@ class ResumableAsyncSession(AsyncSession):
             with contextlib.suppress(StreamOverError):
                 await call.write(self._core.resume_request())
             while not is_claimed:
-                is_claimed = await self._receive_resumed(call)
+                is_claimed = self._note_answer(await call.read())
         finally:
             if not is_claimed:
                 await call.aclose()
         return call
 
-    async def _receive_resumed(self, call: AsyncCall) -> bool:
-        response = await call.read()
+    def _note_answer(self, response: ConverseResponse | None) -> bool:
+        """Tell whether it is `resumed`, and hand that out."""
         if response is None:
             raise refusal("CONNECTION_LOST", "the stream ended before `resumed`")
         resumed = self._core.receive_resumed(response)
@@ -240,3 +259,31 @@ class ResumableAsyncSession(AsyncSession):
             # Without a wait for room: the gateway must not take this side for dead meanwhile.
             self._inbox.add(resumed, response.ByteSize())
         return resumed is not None
+
+    # Moving.
+
+    def _look_at_move(self, moving: Moving) -> None:
+        if self._move is None:
+            self._move = AsyncMove(self._dialler, self._core, moving, self._leave_for, self._cut_first)
+        self._move.look()
+
+    def _leave_for(self, second: AsyncCall) -> None:
+        """Write no more on the stream that bears the session, and apply nothing more of it."""
+        self._call = second
+        self._core.detach()
+
+    def _cut_first(self) -> None:
+        if self._bearing is not None:
+            self._bearing.reschedule(0)
+
+    async def _moved(self) -> AsyncCall | None:
+        """Return the stream that was prepared, if the session goes on there."""
+        call = None if self._move is None else await self._move.take_over(self._note_answer)
+        await self._end_move()
+        return call
+
+    async def _end_move(self) -> None:
+        self._core.moving = None
+        if self._move is not None:
+            await self._move.close()
+            self._move = None

@@ -54,6 +54,8 @@ class AsyncSession(AsyncControls, AsyncIterator[Event]):
         # gRPC allows one write at a time, and the numbers of controls must go out in order.
         self._writing = asyncio.Lock()
         self._call: AsyncCall | None = None
+        # Set when gRPC has `open`. A gateway may have it a moment before.
+        self._asked = asyncio.Event()
         self._opening: asyncio.Timeout | None = None
         self._receiving: asyncio.Task[None] | None = None
 
@@ -74,8 +76,13 @@ class AsyncSession(AsyncControls, AsyncIterator[Event]):
 
     @property
     def resumed_count(self) -> int:
-        """How often the session went on after its stream was lost; 0 where it is not resumable."""
+        """How often the session went on after a loss, or at another gateway; 0 where it is not resumable."""
         return 0
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether the session goes on when its stream is lost: it was asked for, and the gateway serves it."""
+        return False
 
     # What the caller sends.
 
@@ -138,16 +145,16 @@ class AsyncSession(AsyncControls, AsyncIterator[Event]):
 
     async def _begin(self) -> Self:
         request = self._core.open_request(self._message)
-        self._call = call = self._start()
+        call = self._start()
         try:
             async with asyncio.timeout(self._open_timeout_seconds) as self._opening:
-                await self._open(call, request)
+                call = await self._open(call, request)
         except TimeoutError:
             raise self._given_up(f"no `opened` within {self._open_timeout_seconds} s") from None
         finally:
             self._opening = None
-            if self._core.state is not State.OPEN:
-                await call.aclose()
+            if self._core.state is not State.OPEN and self._call is not None:
+                await self._call.aclose()
         self._receiving = asyncio.create_task(self._receive(call), name=f"trunkline {self.id}")
         return self
 
@@ -163,14 +170,18 @@ class AsyncSession(AsyncControls, AsyncIterator[Event]):
         elif self._receiving is not None:
             await self._cut(self._receiving)
 
-    async def _open(self, call: AsyncCall, request: ConverseRequest) -> None:
+    async def _open(self, call: AsyncCall, request: ConverseRequest) -> AsyncCall:
+        """Open the session on a stream; return that."""
+        self._call = call
         # A gateway that refuses at once may have ended the stream before it was written to.
         with contextlib.suppress(StreamOverError):
             await call.write(request)
+        self._asked.set()
         while self._core.state is State.OPENING:
             await self._receive_opening(call)
         if self._core.failure is not None:
             raise self._core.failure
+        return call
 
     async def _receive_opening(self, call: AsyncCall) -> None:
         response = await call.read()

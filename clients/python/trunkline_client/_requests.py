@@ -24,15 +24,17 @@ from trunkline.v1.control_pb2 import (
     UpdateSession,
 )
 from trunkline.v1.lease_pb2 import AcquireResponse
-from trunkline.v1.session_pb2 import Greet, HistoryItem, Open
-from trunkline.v1.types_pb2 import FEATURE_PLAYED_POSITION, FEATURE_RESUMABLE
+from trunkline.v1.session_pb2 import Bye, ConverseRequest, Greet, HistoryItem, Open
+from trunkline.v1.types_pb2 import FEATURE_PLANNED_MOVE, FEATURE_PLAYED_POSITION, FEATURE_RESUMABLE
 
 from trunkline_client.inputs import Speaker
 
 # The revision of the contract that this client was written for: the first.
 PROTOCOL_REVISION: Final = 0
+# What ends a session of which nothing is known but that it was asked for.
+UNASK: Final = ConverseRequest(bye=Bye(now=True), cseq=1)
 
-_FEATURES: Final = (FEATURE_RESUMABLE, FEATURE_PLAYED_POSITION)
+_FEATURES: Final = (FEATURE_RESUMABLE, FEATURE_PLAYED_POSITION, FEATURE_PLANNED_MOVE)
 _ROLES: Final[Mapping[Speaker, Role.ValueType]] = {
     "user": ROLE_USER,
     "assistant": ROLE_ASSISTANT,

@@ -1,7 +1,7 @@
 """One session that outlives its streams, as its caller sees it: what is sent again, acknowledged, dropped.
 
-Pure as `_session.py`: time is an argument, in seconds that only rise. Both shells ask it for the
-next message (`next_request`), when to ask again (`due_at`), and what a lost stream means.
+Pure: time is an argument, in seconds that only rise. Both shells ask it for the next message
+(`next_request`), when to ask again (`due_at`), and what a lost stream means.
 """
 
 import math
@@ -13,9 +13,11 @@ from trunkline.v1.session_pb2 import (
     RESUME_MODE_CLAIM,
     ConverseRequest,
     ConverseResponse,
+    Open,
     Opened,
     Resume,
     Resumed,
+    ResumeMode,
 )
 from trunkline.v1.types_pb2 import FEATURE_RESUMABLE, AudioFormat, CallerAck
 
@@ -141,6 +143,16 @@ class ResumableCore(SessionCore):
         if self.attached and self.in_force:
             self._acks.note_new(now)
 
+    def reopen_request(self, message: Open, refused: TrunklineError) -> ConverseRequest | None:
+        """Return `open` without features, if those were refused, before anything was taken; None = for good."""
+        is_refused = self.state is State.OPENING or self.failure is refused
+        if refused.reason != "NOT_IMPLEMENTED_YET" or not message.features or not is_refused:
+            return None
+        self.state, self.failure = State.OPENING, None
+        request = ConverseRequest(open=message)
+        request.open.ClearField("features")
+        return request
+
     # What is received.
 
     def receive_opening(self, response: ConverseResponse) -> Opened | Queued | None:
@@ -169,9 +181,9 @@ class ResumableCore(SessionCore):
         if not self._numbers.applies(response):
             return None
         self.last_seq = self._numbers.last_seq
-        return None if kind is None else self._event_for_caller(kind, response)
+        return None if kind is None else self._event_for_caller(kind, response, now)
 
-    def _event_for_caller(self, kind: str, response: ConverseResponse) -> Event | None:
+    def _event_for_caller(self, kind: str, response: ConverseResponse, now: float) -> Event | None:
         match kind:
             case "audio":
                 return self._output.hand_out(response.audio)
@@ -181,7 +193,11 @@ class ResumableCore(SessionCore):
             case "go_away" if response.go_away.reason == _DRAINING:
                 # Elsewhere at once: that one would refuse.
                 self._owner = ""
+        self._take_note(kind, response, now)
         return self._event(kind, response)
+
+    def _take_note(self, kind: str, response: ConverseResponse, now: float) -> None:
+        """Note what goes on, audio apart; of use to one who moves."""
 
     # Time.
 
@@ -222,7 +238,6 @@ class ResumableCore(SessionCore):
     def detach(self) -> None:
         """Note that the stream is over."""
         self.attached = False
-        self._read_bytes = 0
         self._unacked.pause()
 
     def attempts(self, failure: TrunklineError | None, now: float) -> Attempts | None:
@@ -241,20 +256,24 @@ class ResumableCore(SessionCore):
         is_told = self.in_force and self.state is State.CLOSED
         super().end(None if is_told and failure is not None and is_lost(failure) else failure)
 
-    def resume_request(self) -> ConverseRequest:
-        """Return the first message of the next stream."""
-        self._read_bytes = 0
-        resume = Resume(
-            token=self._token,
-            mode=RESUME_MODE_CLAIM,
-            last_seq=self.last_seq,
-            epochs=self._numbers.epochs,
-            input_kept_from=self._unacked.audio_kept_from,
-            output=self._output.position(),
-            last_cseq=self.cseq,
-            protocol_revision=PROTOCOL_REVISION,
+    def resume_request(self, read_bytes: int = 0) -> ConverseRequest:
+        """Return what claims the session for the next stream, of which so much was read before."""
+        self._read_bytes = read_bytes
+        return self._resume(RESUME_MODE_CLAIM)
+
+    def _resume(self, mode: ResumeMode.ValueType) -> ConverseRequest:
+        return ConverseRequest(
+            resume=Resume(
+                token=self._token,
+                mode=mode,
+                last_seq=self.last_seq,
+                epochs=self._numbers.epochs,
+                input_kept_from=self._unacked.audio_kept_from,
+                output=self._output.position(),
+                last_cseq=self.cseq,
+                protocol_revision=PROTOCOL_REVISION,
+            )
         )
-        return ConverseRequest(resume=resume)
 
     def receive_resumed(self, response: ConverseResponse) -> Resumed | None:
         """Return the answer to `resume`; None = it is still to come. Raises INTERNAL for another."""

@@ -17,7 +17,7 @@ _DOUBLINGS_MAX: Final = 16
 # So many are short; then each has twice the time of the one before.
 _PATIENT_AFTER: Final = 2
 # What a gateway that is alive needs to take a connection, with room for a slow network.
-_PATIENCE_SECONDS: Final = 0.25
+PATIENCE_SECONDS: Final = 0.25
 # A balancer may lead a connection to a gateway that is dead or frozen, but hardly all of so many.
 _DIALS_AFTER_FAILURE: Final = 2
 _DIALS_AFTER_SILENCE: Final = 3
@@ -90,8 +90,8 @@ class Attempts:
         self._begun_at = now + pause_seconds
         self._is_reached = self._is_owner_reached = False
         options = self._options
-        patience_seconds = _grown(_PATIENCE_SECONDS, self._slow_rounds - _PATIENT_AFTER + 1)
-        answer_seconds = _grown(options.owner_timeout_seconds, self._asked - _PATIENT_AFTER)
+        patience_seconds = grown(PATIENCE_SECONDS, self._slow_rounds - _PATIENT_AFTER + 1)
+        answer_seconds = grown(options.owner_timeout_seconds, self._asked - _PATIENT_AFTER)
         dial_seconds = patience_seconds
         if not self._is_after_silence:
             # Nobody seems to be frozen: it may be the network that is slow.
@@ -117,7 +117,7 @@ class Attempts:
             return 0.0
         longest_seconds = self._options.resume_backoff_max_seconds
         pause_seconds = chance * min(
-            _grown(self._options.resume_backoff_first_seconds, self._rounds - 1), longest_seconds
+            grown(self._options.resume_backoff_first_seconds, self._rounds - 1), longest_seconds
         )
         # From the beginning of the round before: a round that took long has waited enough.
         return max(0.0, pause_seconds - (now - self._begun_at))
@@ -147,5 +147,6 @@ class Attempts:
             self._owner = ""
 
 
-def _grown(first_seconds: float, doublings: int) -> float:
+def grown(first_seconds: float, doublings: int) -> float:
+    """Return a time that doubles, up to the limit of a number."""
     return first_seconds * (1 << min(max(0, doublings), _DOUBLINGS_MAX))

@@ -9,7 +9,7 @@ from typing import Self
 
 from trunkline.v1.session_pb2 import ConverseRequest
 
-from trunkline_client._resumable import ResumableCore
+from trunkline_client._movable import MovableCore
 from trunkline_client._sync_call import ConverseCall
 from trunkline_client._sync_dialling import OwnChannel
 from trunkline_client.events import Event
@@ -24,6 +24,7 @@ class SyncInbox:
         self._unread: deque[tuple[Event, int]] = deque()
         self._unread_bytes = 0
         self._ended = False
+        self._holds_up = True
         self._arrived = threading.Condition(lock)
         self._room = threading.Condition(lock)
 
@@ -32,8 +33,14 @@ class SyncInbox:
         with self._room:
             self.add(event, size_bytes)
             # Bounded by the session: whoever ends it calls `end`.
-            while self._unread_bytes >= self._max_bytes and not self._ended:
+            while self._holds_up and self._unread_bytes >= self._max_bytes and not self._ended:
                 self._room.wait()
+
+    def hold_up(self, *, holds_up: bool) -> None:
+        """Let whoever writes wait for room, or not: a stream that is to be left must not be waited on."""
+        with self._room:
+            self._holds_up = holds_up
+            self._room.notify_all()
 
     def add(self, event: Event, size_bytes: int) -> None:
         """Add one event as `put` does, and leave the wait to the next."""
@@ -77,7 +84,7 @@ class Feed(Iterator[ConverseRequest]):
     def __init__(
         self,
         changed: threading.Condition,
-        core: ResumableCore,
+        core: MovableCore,
         first: ConverseRequest,
         on_idle: Callable[[], None],
     ) -> None:
@@ -85,9 +92,9 @@ class Feed(Iterator[ConverseRequest]):
         self._changed = changed
         self._on_idle = on_idle
         self._core = core
-        self._first: ConverseRequest | None = first
+        self._said: ConverseRequest | None = first
         self._attached = False
-        self._ended = False
+        self.is_over = False
 
     def attach(self) -> None:
         """Give out what the core has from now on."""
@@ -95,13 +102,23 @@ class Feed(Iterator[ConverseRequest]):
             self._attached = True
             self._changed.notify_all()
 
+    def say(self, request: ConverseRequest) -> None:
+        """Give out one message before it is attached, for a second time."""
+        with self._changed:
+            self._said = request
+            self._changed.notify_all()
+
+    def has_said(self) -> bool:
+        """Tell whether gRPC has what was said, or wants nothing any more."""
+        return self._said is None or self.is_over
+
     def end(self) -> None:
         """Let gRPC's thread go: the call is over."""
         with self._changed:
-            if self._attached and not self._ended:
+            if self._attached and not self.is_over:
                 # Reading may come to it much later, where the application does not read.
                 self._core.detach()
-            self._ended = True
+            self.is_over = True
             self._changed.notify_all()
 
     # gRPC's side.
@@ -114,9 +131,9 @@ class Feed(Iterator[ConverseRequest]):
         """Return the next request; blocks until there is one, at most until the call is over."""
         with self._changed:
             while True:
-                if self._ended:
+                if self.is_over:
                     raise StopIteration
-                request, self._first = self._first or self._due(), None
+                request, self._said = self._said or self._due(), None
                 if request is not None:
                     self._changed.notify_all()
                     return request

@@ -75,7 +75,7 @@ def ending(call: ConverseCall) -> TrunklineError:
 
 
 @contextlib.contextmanager
-def at_most(seconds: float, give_up: Callable[[], None]) -> Generator[None]:
+def at_most(seconds: float, give_up: Callable[[], object]) -> Generator[None]:
     """Call `give_up` if the block takes longer: gRPC's blocking reads take no timeout."""
     timer = threading.Timer(seconds, give_up)
     timer.daemon = True

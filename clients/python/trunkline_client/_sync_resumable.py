@@ -1,6 +1,5 @@
 """One blocking session that outlives its streams: performs what the core decides."""
 
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -9,29 +8,32 @@ from types import TracebackType
 from typing import Self
 
 from trunkline.v1.event_pb2 import Queued
-from trunkline.v1.session_pb2 import ConverseRequest, Open, Resumed
+from trunkline.v1.session_pb2 import ConverseRequest, Open
 
-from trunkline_client._resumable import ResumableCore
-from trunkline_client._resume import Attempts
+from trunkline_client._movable import MovableCore
+from trunkline_client._moving import Moving
 from trunkline_client._session import State
-from trunkline_client._sync_boxes import Feed, Stream, SyncInbox
+from trunkline_client._sync_boxes import Stream, SyncInbox
 from trunkline_client._sync_call import ConverseCall, at_most, read
-from trunkline_client._sync_dialling import Dialler, OwnChannel
-from trunkline_client._sync_session import Session
+from trunkline_client._sync_dialling import Dialler
+from trunkline_client._sync_moving import Move
+from trunkline_client._sync_opening import OpeningSession
+from trunkline_client._sync_streams import Streams
 from trunkline_client.errors import TrunklineError, refusal
 from trunkline_client.events import Event
 from trunkline_client.options import ConnectionOptions
 
 
-class ResumableSession(Session):
+class ResumableSession(OpeningSession):
     """A `Session` that goes on when its stream is lost, and says so by `Resumed`.
 
     Leaving the block, by an exception too, says `bye {now}`, so that nothing waits for a caller that is gone.
 
-    Two threads of its own: one reads, and resumes; one is the clock, for gRPC's reads take no timeout.
+    Threads of its own: one reads, and resumes; one is the clock, for gRPC's reads take no timeout; one for a
+    planned move.
     """
 
-    _core: ResumableCore
+    _core: MovableCore
 
     def __init__(
         self,
@@ -46,8 +48,7 @@ class ResumableSession(Session):
         super().__init__(
             lambda feed: dialler.start(feed, None), message, options, open_timeout_seconds, on_queued, opening
         )
-        self._dialler = dialler
-        self._core = ResumableCore(options, options.send_queue_max_bytes)
+        self._core = MovableCore(options, options.send_queue_max_bytes)
         # One lock for the core; writers, readers and the clock each wait for something else.
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
@@ -58,11 +59,28 @@ class ResumableSession(Session):
         self._threads: list[threading.Thread] = []
         self._ticks_at = 0.0
         self._is_silent = False
+        self._streams = Streams(
+            dialler,
+            self._core,
+            self._changed,
+            over=self._over,
+            inbox=self._inbox,
+            on_idle=self._set_clock,
+            on_bear=self._borne_by,
+        )
+        # Which a move has left, and the move.
+        self._left: ConverseCall | None = None
+        self._move: Move | None = None
 
     @property
     def resumed_count(self) -> int:
-        """How often the session went on after its stream was lost."""
+        """How often the session went on after a loss, or at another gateway."""
         return self._core.resumed_count
+
+    @property
+    def is_resumable(self) -> bool:
+        """Do as `Session.is_resumable` says."""
+        return self._core.in_force
 
     def played(self, item_id: str, samples: int) -> None:
         """Do as `Session.played` says."""
@@ -75,10 +93,9 @@ class ResumableSession(Session):
     def _begin(self) -> Self:
         with self._changed:
             request = self._core.open_request(self._message)
-        stream = self._started(None, request)
         try:
             with at_most(self._open_timeout_seconds, self._give_up_opening):
-                self._open(stream.call)
+                stream = self._opened_stream(request)
         finally:
             if self._core.state is not State.OPEN:
                 self._cut()
@@ -175,12 +192,13 @@ class ResumableSession(Session):
                     attempts = self._core.attempts(failure, time.monotonic())
                     if attempts is None:
                         return self._core.end(failure)
-                stream = self._resume(attempts)
+                stream = self._moved() or self._streams.resume(attempts)
         except TrunklineError as failure:
             self._end(failure)
         finally:
             self._inbox.end()
             self._over.set()
+            self._end_move()
             with self._changed:
                 self._clock.notify_all()
 
@@ -189,12 +207,17 @@ class ResumableSession(Session):
         with self._changed:
             self._core.attach(time.monotonic())
             self._is_silent = False
+            self._inbox.hold_up(holds_up=True)
             stream.feed.attach()
             self._clock.notify()
         try:
             self._receive_events(stream.call)
         except TrunklineError as failure:
-            return refusal("TIMED_OUT", "the gateway fell silent") if self._is_silent else failure
+            if self._is_silent:
+                return refusal("TIMED_OUT", "the gateway fell silent")
+            if self._call is not stream.call:
+                return refusal("CONNECTION_LOST", "the session has moved, and not gone on")
+            return failure
         finally:
             with self._changed:
                 self._core.detach()
@@ -209,7 +232,8 @@ class ResumableSession(Session):
             response = read(call)
             with self._changed:
                 self._core.hear()
-                if response is None:
+                if response is None or self._call is not call:
+                    # It has ended, or been left for another one: there all that is not applied comes again.
                     return
                 size_bytes = response.ByteSize()
                 event = self._core.take_in(response, size_bytes, time.monotonic())
@@ -217,78 +241,41 @@ class ResumableSession(Session):
                     # There may be room for those who send.
                     self._changed.notify_all()
                 self._set_clock()
+                if self._core.moving is not None and not response.HasField("audio"):
+                    self._look_at_move(self._core.moving)
             if event is not None:
                 self._inbox.put(event, size_bytes)
-        with at_most(self._options.close_timeout_seconds, self._cancel_call):
+        with at_most(self._options.close_timeout_seconds, call.cancel):
             read(call)
 
-    def _cancel_call(self) -> None:
-        if self._call is not None:
-            self._call.cancel()
+    def _borne_by(self, stream: Stream) -> None:
+        self._left = self._call
+        self._stream, self._call = stream, stream.call
+        self._inbox.hold_up(holds_up=False)
 
-    def _resume(self, attempts: Attempts) -> Stream:
-        """Return the stream on which the session goes on. Raises what ended it."""
-        while True:
-            attempt = attempts.next(time.monotonic(), random.random())  # noqa: S311 - chance, no secret
-            if self._over.wait(attempt.pause_seconds):
-                raise refusal("CANCELLED", "this side cancelled the call")
-            try:
-                own, is_owner = self._dialler.dial(attempt, self._changed, self._over)
-                attempts.reach(is_owner=is_owner)
-                return self._claim(own, attempt.answer_seconds)
-            except TrunklineError as failure:
-                attempts.fail(failure)
+    # Moving.
 
-    def _claim(self, own: OwnChannel, timeout_seconds: float) -> Stream:
-        with self._changed:
-            request = self._core.resume_request()
-        stream = self._restarted(own, request)
-        resumed = None
+    def _look_at_move(self, moving: Moving) -> None:
+        if self._move is None:
+            self._move = Move(self._streams, self._core, moving, self._cut_left, self._options.close_timeout_seconds)
+        self._changed.notify_all()
+
+    def _cut_left(self) -> None:
+        if self._left is not None:
+            self._left.cancel()
+
+    def _moved(self) -> Stream | None:
+        """Return the stream that was prepared, if the session goes on there."""
         try:
-            with at_most(timeout_seconds, self._cancel_call):
-                while resumed is None:
-                    resumed = self._receive_resumed(stream.call)
-        except TrunklineError as failure:
-            if failure.reason != "CANCELLED":
-                raise
-            # By that clock: who cuts the session asks for no reason.
-            raise refusal("TIMED_OUT", "no answer to `resume` in time") from None
+            return None if self._move is None else self._move.take_over()
+        except TrunklineError:
+            # Nothing is lost but time: the session is looked for as after any loss.
+            return None
         finally:
-            if resumed is None:
-                stream.close()
-        return stream
+            self._end_move()
 
-    def _receive_resumed(self, call: ConverseCall) -> Resumed | None:
-        response = read(call)
-        if response is None:
-            raise refusal("CONNECTION_LOST", "the stream ended before `resumed`")
+    def _end_move(self) -> None:
+        if self._move is not None:
+            self._move.close()
         with self._changed:
-            resumed = self._core.receive_resumed(response)
-            if resumed is not None:
-                # Without a wait for room: the gateway must not take this side for dead meanwhile.
-                self._inbox.add(resumed, response.ByteSize())
-        return resumed
-
-    def _restarted(self, own: OwnChannel, request: ConverseRequest) -> Stream:
-        try:
-            return self._started(own, request)
-        except Exception as error:
-            own.close()
-            if isinstance(error, TrunklineError):
-                raise
-            # The function that gives the token may fail for a while.
-            raise refusal("CONNECTION_LOST", f"no call could be made: {type(error).__name__}") from error
-
-    def _started(self, own: OwnChannel | None, request: ConverseRequest) -> Stream:
-        feed = Feed(self._changed, self._core, request, self._set_clock)
-        call = self._dialler.start(feed, None if own is None else own.channel)
-        stream = Stream(call, own, feed)
-        if not call.add_callback(feed.end):
-            feed.end()
-        with self._changed:
-            self._stream, self._call = stream, call
-        if self._over.is_set():
-            # Cut meanwhile, by one who did not know this call.
-            stream.close()
-            raise refusal("CANCELLED", "this side cancelled the call")
-        return stream
+            self._core.moving = self._move = None

@@ -74,8 +74,13 @@ class Session(Controls, Iterator[Event]):
 
     @property
     def resumed_count(self) -> int:
-        """How often the session went on after its stream was lost; 0 where it is not resumable."""
+        """How often the session went on after a loss, or at another gateway; 0 where it is not resumable."""
         return 0
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether the session goes on when its stream is lost: it was asked for, and the gateway serves it."""
+        return False
 
     # What the caller sends.
 

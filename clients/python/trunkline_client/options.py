@@ -6,7 +6,7 @@ from typing import Final
 _MEBIBYTE: Final = 1024 * 1024
 
 # Whether `open` asks for a session that outlives its stream, where the caller does not say.
-RESUMABLE_BY_DEFAULT: Final = False
+RESUMABLE_BY_DEFAULT: Final = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,8 @@ class Client:
         are your own marks, for logs and operators. `history` is what was said before, oldest first;
         `greet` makes the model speak first. `lease` is a reservation that is held, from `reserve`;
         `lease_token` that of one from `acquire`. `safety_identifier` is the hashed id of the end user,
-        where the account takes one. `resumable`: the session goes on when its connection is lost.
+        where the account takes one. `resumable`: the session goes on when its connection is lost, where the
+        gateway serves that (`is_resumable`).
         `wait_max_ms`, `life_max_seconds`, `idle_max_seconds`: 0 = the
         gateway's own limits, which bound these too. `open_timeout_seconds` bounds everything until
         `opened`, so it should be above `wait_max_ms`. `on_queued` is called with the caller's place,

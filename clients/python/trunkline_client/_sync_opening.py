@@ -1,0 +1,84 @@
+"""How a blocking session begins that may outlive its stream: as the gateway serves it, and not left half open."""
+
+import contextlib
+
+from trunkline.v1.session_pb2 import ConverseRequest
+
+from trunkline_client._movable import MovableCore
+from trunkline_client._requests import UNASK
+from trunkline_client._session import State
+from trunkline_client._sync_boxes import Stream
+from trunkline_client._sync_call import at_most, read
+from trunkline_client._sync_session import Session
+from trunkline_client._sync_streams import Streams
+from trunkline_client.errors import TrunklineError, refusal
+
+
+class OpeningSession(Session):
+    """A `Session` that is plain where the gateway does not serve more."""
+
+    _core: MovableCore
+    _streams: Streams
+    _stream: Stream | None
+
+    def _opened_stream(self, request: ConverseRequest) -> Stream:
+        """Open the session; return the stream that bears it."""
+        stream = self._streams.begin(None, request)
+        try:
+            self._open(stream.call)
+        except TrunklineError as refused:
+            with self._changed:
+                plain = self._core.reopen_request(self._message, refused)
+            if plain is None:
+                if self._core.failure is refused:
+                    self._read_out(stream)
+                raise
+        except BaseException:
+            self._say_bye(stream)
+            self._read_out(stream)
+            raise
+        else:
+            return stream
+        stream.close()
+        return self._opened_plainly(plain)
+
+    def _opened_plainly(self, request: ConverseRequest) -> Stream:
+        stream = self._streams.begin(None, request)
+        self._open(stream.call)
+        return stream
+
+    def _give_up_opening(self) -> None:
+        self._unask(refusal("TIMED_OUT", f"no `opened` within {self._open_timeout_seconds} s"))
+
+    def _cut(self) -> None:
+        if self._core.state is State.OPENING:
+            self._unask(refusal("CANCELLED", "this side cancelled the call"))
+        super()._cut()
+
+    # A session that may have begun is said `bye` to: it would be parked, and nobody could ever resume it.
+
+    def _unask(self, failure: TrunklineError) -> None:
+        """Give up opening, for the thread that reads what comes of it; cut it if nothing does."""
+        self._end(failure)
+        stream = self._stream
+        if stream is not None:
+            with self._changed:
+                self._say_bye(stream)
+                self._changed.wait_for(lambda: stream.feed.is_over, self._options.close_timeout_seconds)
+            stream.call.cancel()
+
+    def _say_bye(self, stream: Stream) -> None:
+        with self._changed:
+            if stream.feed.has_said():
+                stream.feed.say(UNASK)
+
+    def _read_out(self, stream: Stream) -> None:
+        """Read until the stream is over; nothing of it counts."""
+        with self._changed:
+            self._core.abandon()
+        with (
+            contextlib.suppress(TrunklineError),
+            at_most(self._options.close_timeout_seconds, stream.call.cancel),
+        ):
+            while read(stream.call) is not None:
+                pass
