@@ -1,10 +1,12 @@
 """A conversation goes on when its stream, or its gateway, is lost: real processes, the Python client, a balancer."""
 
 import asyncio
+import json
 import signal
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -111,6 +113,30 @@ async def test_a_gateway_that_is_stopped_loses_nobody() -> None:
         answers = await asyncio.gather(*(talk.turn("What is my name?") for talk in talks))
         assert all("Marcelo" in answer for answer in answers)
         assert running.gateways[leaving].wait() == 0
+
+
+async def test_sessions_of_a_gateway_that_goes_away_move_before_it_lets_them_go() -> None:
+    async with gateways(3, limits={"drain_seconds": 20}) as running, AsyncExitStack() as stack:
+        address = await stack.enter_async_context(random_proxy(list(running.addresses)))
+        client = await stack.enter_async_context(AsyncClient(address))
+        talks = [Talk(await stack.enter_async_context(client.open(overrides=TEXT))) for _ in range(9)]
+        for talk in talks:
+            await talk.turn("My name is Marcelo.")
+        leaving = talks[0].session.opened.owner_address
+        there = [talk for talk in talks if talk.session.opened.owner_address == leaving]
+        running.gateways[leaving].send(signal.SIGTERM)
+        for talk in there:
+            resumed = await talk.until(Resumed)
+            assert isinstance(resumed, Resumed)
+            assert resumed.owner_address != leaving
+            assert not resumed.HasField("gap")
+        answers = await asyncio.gather(*(talk.turn("What is my name?") for talk in talks))
+        assert all("Marcelo" in answer for answer in answers)
+        assert running.gateways[leaving].wait() == 0
+        ends = [line for line in running.gateways[leaving].output.splitlines() if '"event": "session"' in line]
+        reports = [json.loads(line) for line in ends]
+    ended = Counter(report["reason"] for report in reports if report["session_id"])
+    assert ended == {"superseded": len(there)}, "each was taken away, and none was sent away"
 
 
 @pytest.mark.heavy
