@@ -65,6 +65,8 @@ class CallerKeeping:
         self.uplink = Uplink(relay, lanes, intake)
         self.downlink = Downlink(outbox, lanes, intake, self._token, parts.options)
         self._present: Attachment | None = first
+        # Whether the caller may know how to come back: who was told nothing has no token.
+        self._has_token = claim is not None
         # The stream that is to carry the session from now on, and with what it came.
         self._next: tuple[Attachment, out.ResumeRequest] | None = None
         self._came = asyncio.Event()
@@ -130,7 +132,8 @@ class CallerKeeping:
             while (attachment := self._present) is not None:
                 with suppress(CallerGoneError):
                     await self._carry(attachment)
-                if not self.is_resumable:
+                self._has_token = self._has_token or attachment.stream.written_bytes > 0
+                if not self.is_resumable or not self._has_token:
                     break
                 attachment.end(None)
                 self._present = None

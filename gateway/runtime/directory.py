@@ -51,6 +51,8 @@ class Directory:
         self._owners = TaskScope("session")
         # Sessions that somebody comes back to at this moment.
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # Sessions for which a line stands ready here, or is about to.
+        self._preparing: set[str] = set()
         self._draining = False
         self._ends_at = math.inf
         # Each is done when even that one has to go: of a future that all share, each would search all the callbacks.
@@ -158,12 +160,19 @@ class Directory:
         if here is not None and here.epoch >= token.epoch and await here.is_owner():  # there is nothing to be done
             await stream.write(out.Outgoing(out.Prepared(request.last_seq)))
             return await self._resume(attachment, _claims(await self._first_message(stream, CLAIM_SECONDS)))
-        async with line_made_ready(token, stream.principal, parts) as (held, seq):
-            await stream.write(out.Outgoing(out.Prepared(seq)))
-            claims = _claims(await while_held(held, self._first_message(stream, CLAIM_SECONDS)))
-            if self._token(claims, stream.principal).session_id != token.session_id:
-                raise CallerError(Reason.RESUME_REFUSED, NO_SESSION)
-            return await self._resume(attachment, claims, held)
+        if token.session_id in self._preparing:  # nobody is to hold more lines than sessions by this
+            text = "a line is being made ready for this session already"
+            raise CapacityError(Reason.RATE_LIMITED, text, retry_after_seconds=1.0)
+        self._preparing.add(token.session_id)
+        try:
+            async with line_made_ready(token, stream.principal, parts) as (held, seq):
+                await stream.write(out.Outgoing(out.Prepared(seq)))
+                claims = _claims(await while_held(held, self._first_message(stream, CLAIM_SECONDS)))
+                if self._token(claims, stream.principal).session_id != token.session_id:
+                    raise CallerError(Reason.RESUME_REFUSED, NO_SESSION)
+                return await self._resume(attachment, claims, held)
+        finally:
+            self._preparing.discard(token.session_id)
 
     def _token(self, request: out.ResumeRequest, principal: Principal) -> ResumeToken:
         """Return what a caller's token says. Raises `CallerError` RESUME_REFUSED."""

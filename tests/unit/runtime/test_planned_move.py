@@ -234,6 +234,22 @@ async def test_nobody_gets_a_line_ready_who_could_not_resume(case: str, mover: M
         await draining
 
 
+async def test_a_session_has_one_line_made_ready_at_a_time(mover: Mover) -> None:
+    await mover.talk()
+    first = mover.ask()
+    await mover.ready.until(out.Prepared)
+    mover.ready = Caller(ACME)
+    refusal = await mover.ask()
+    assert refusal is not None
+    assert (refusal.reason, refusal.retry_after_seconds) == (Reason.RATE_LIMITED, 1.0)
+    assert len(mover.second.pool.leases) == 1
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    mover.ready = Caller(ACME)
+    mover.ask()
+    await mover.ready.until(out.Prepared)
+
+
 async def test_a_session_that_is_here_needs_no_other_line(mover: Mover) -> None:
     await mover.talk()
     mover.second = mover.first

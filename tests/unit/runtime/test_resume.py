@@ -433,3 +433,16 @@ async def test_what_was_said_meanwhile_may_come_as_fast_as_it_can(phone: Phone) 
     await turns(300)
     assert phone.stage.session.conversation.tally.audio_in_bytes == 80 * 4800
     assert now() == began
+
+
+async def test_nobody_is_waited_for_who_was_told_nothing(stage: Stage) -> None:
+    await stage.warm()
+    phone = Phone(stage)
+    phone.caller.may_write.clear()
+    phone.caller.say(out.OpenRequest(resumable=True))
+    phone.call = stage.serve(phone.caller)
+    await turns(10)
+    assert stage.pool.leases
+    await phone.drop()
+    await turns(30)
+    await stage.everything_is_given_back()
