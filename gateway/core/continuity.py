@@ -180,9 +180,8 @@ class Continuity:
         return None if self._commits or self._spoken else self._history.written(max_bytes)
 
     def read(self, written: Written) -> None:
-        """Be what was written: of what came before, only the audio counts."""
+        """Be what was written."""
         self._history.read(written)
-        self._commits.clear()
         self._ring.is_manual = not TurnTaking.of(written.configuration).by_server
 
     def line_lost(self) -> None:

@@ -121,9 +121,7 @@ class History:
         return Written(self.configuration, tuple(newest), tuple(others), told)
 
     def read(self, written: Written) -> None:
-        """Be what was written, whatever was known before."""
-        self._book, self._asked, self.owed = ItemBook(), Asked(), Owed()
-        self._begun.clear()
+        """Be what was written; nothing was known before."""
         self.configuration, self._turns = dict(written.configuration), TurnTaking.of(written.configuration)
         self._book.forgotten = dict.fromkeys(written.forgotten)
         for name, item in written.items:

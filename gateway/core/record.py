@@ -20,30 +20,6 @@ LOST: Final = "tl-lost-answer"
 TOLERANCE_MS: Final = 2
 
 
-class Snapshot(Struct, frozen=True):
-    """What all entries up to this one come to: who reads on from here needs none of them but the first."""
-
-    conversation: Written
-    usage: out.Usage
-    input_samples: int
-
-
-class Note(Struct, frozen=True):
-    """What only a gateway is to know of an event."""
-
-    # Client events that went up, audio apart.
-    requests: tuple[Mapping[str, Any], ...] = ()
-    # Up to where the caller's audio has become items, in samples since the session began; -1 = as before.
-    input_samples: int = -1
-    # The client event that was refused.
-    event_id: str = ""
-    # How much of the caller's audio had been taken, where it ends a turn; -1 = it does not.
-    turn_ends_at: int = -1
-    # The caller has said that no more input comes.
-    bye: bool = False
-    snapshot: Snapshot | None = None
-
-
 class Opening(Struct, frozen=True):
     """How a session was opened; kept with its first event."""
 
@@ -71,6 +47,34 @@ class Opening(Struct, frozen=True):
             life_max_seconds=self.life_max_seconds,
             idle_max_seconds=self.idle_max_seconds,
         )
+
+
+class Snapshot(Struct, frozen=True):
+    """What all entries up to this one come to: who reads on from here needs none of them."""
+
+    # Without what went up first: it is part of the conversation.
+    opening: Opening
+    opened_at_unix_ms: int
+    caller: str
+    conversation: Written
+    usage: out.Usage
+    input_samples: int
+
+
+class Note(Struct, frozen=True):
+    """What only a gateway is to know of an event."""
+
+    # Client events that went up, audio apart.
+    requests: tuple[Mapping[str, Any], ...] = ()
+    # Up to where the caller's audio has become items, in samples since the session began; -1 = as before.
+    input_samples: int = -1
+    # The client event that was refused.
+    event_id: str = ""
+    # How much of the caller's audio had been taken, where it ends a turn; -1 = it does not.
+    turn_ends_at: int = -1
+    # The caller has said that no more input comes.
+    bye: bool = False
+    snapshot: Snapshot | None = None
 
 
 class Record(Struct, frozen=True):
@@ -116,16 +120,17 @@ def retell(records: Iterable[Record], user_turns: str, names: str, heard: out.Ou
     fold = _Fold(user_turns, names)
     for record in records:
         fold.add(record)
-    opening, opened, continuity, done = fold.opening, fold.opened, fold.continuity, fold.done
-    if opening is None or opened is None or continuity is None:
+    opening, continuity, done = fold.opening, fold.continuity, fold.done
+    if opening is None or continuity is None:
         return None
     cut_item = _cut(continuity, done, heard)
     if cut_item and cut_item not in done:  # it is not answered again, and what was said of it is not known
         continuity.heard(out.ResponseCreated(LOST, {}))
         continuity.interrupted(out.Interrupted(LOST, cut_item, out.InterruptionCause.UPSTREAM_LOST, 1, False), 1, 1)
     continuity.line_lost()
-    at, caller, later = opened.opened_at_unix_ms, opened.caller, _later(continuity, fold.ends)
-    return Retold(opening, continuity, fold.samples, fold.usage, at, caller, later, fold.bye, cut_item)
+    later = _later(continuity, fold.ends)
+    opened = fold.opened_at_unix_ms, fold.caller
+    return Retold(opening, continuity, fold.samples, fold.usage, *opened, later, fold.bye, cut_item)
 
 
 class _Fold:
@@ -135,7 +140,7 @@ class _Fold:
         self._user_turns = user_turns
         self._names = names
         self.opening: Opening | None = None
-        self.opened: out.Opened | None = None
+        self.opened_at_unix_ms, self.caller = 0, ""
         self.continuity: Continuity | None = None
         self.samples, self.usage, self.bye = 0, out.Usage(), False
         # Items that are complete, or whose end the caller knows, and how long their audio is.
@@ -144,23 +149,27 @@ class _Fold:
         self.ends = dict[str, int]()
 
     def add(self, record: Record) -> None:
-        """Go on with an entry; what comes before the opening is not understood."""
+        """Go on with an entry; what comes before the opening, or a snapshot, is not understood."""
         if record.opening is not None and isinstance(record.event, out.Opened):
-            self.opening, self.opened = record.opening, record.event
+            self.opening = record.opening
+            self.opened_at_unix_ms, self.caller = record.event.opened_at_unix_ms, record.event.caller
             self.continuity = Continuity(record.opening.session, self._user_turns, self._names)
             first = enumerate(record.opening.first)
             _send(self.continuity, ({**event, "event_id": f"{FIRST}{number}"} for number, event in first))
+        if record.note.snapshot is not None:
+            self._begin_anew(record.note.snapshot)
         if self.continuity is None:
             return
-        if record.note.snapshot is not None:
-            self._begin_anew(self.continuity, record.note.snapshot)
         self._note(self.continuity, record.note)
         if record.event is not None:
             self.continuity.heard(record.event)
             self._count(record.event)
 
-    def _begin_anew(self, continuity: Continuity, snapshot: Snapshot) -> None:
-        continuity.read(snapshot.conversation)
+    def _begin_anew(self, snapshot: Snapshot) -> None:
+        self.opening = snapshot.opening
+        self.opened_at_unix_ms, self.caller = snapshot.opened_at_unix_ms, snapshot.caller
+        self.continuity = Continuity(snapshot.opening.session, self._user_turns, self._names)
+        self.continuity.read(snapshot.conversation)
         self.samples, self.usage = snapshot.input_samples, snapshot.usage
         self.done = {name: item.audio_ms for name, item in snapshot.conversation.items}
         self.ends.clear()

@@ -15,12 +15,13 @@ from gateway.runtime.greeting import guarded, is_guarded
 from gateway.runtime.lanes import Lanes
 from gateway.runtime.lease import LeasedLine
 from gateway.runtime.line_keeping import LineKeeping
-from gateway.runtime.opening import Opening, named
+from gateway.runtime.opening import Opening, entry_of, named
 from gateway.runtime.outbox import Outbox
 from gateway.runtime.ports import SessionKey
 from gateway.runtime.relay import Relay
 from gateway.runtime.sent import Sent
 from gateway.runtime.session_options import SessionParts
+from gateway.runtime.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from gateway.runtime.session import LiveSession
@@ -71,6 +72,9 @@ def assemble(
     lanes = Lanes(SessionKey(session.principal.tenant, session.id), epoch, outbox, parts.lanes, seq, cseq)
     relay = Relay(template, conversation, continuity, lanes, outbox, parts.observer, intake)
     callers = CallerKeeping(session, first, relay, lanes, outbox, parts, intake, claim)
+    if intake is not None:
+        began = claim.retold.opening if claim is not None else entry_of(opening)
+        callers.snapshots = Snapshots(session, began, relay, lanes, intake)
     ready = claim.line if claim is not None else None
     lines = LineKeeping(session, opening, relay, callers, lanes, line, leases, parts, ready)
     return Assembled(opening, conversation, outbox, lanes, relay, callers, lines)

@@ -24,7 +24,6 @@ from gateway.runtime.ports import CallerGoneError
 from gateway.runtime.relay import Relay
 from gateway.runtime.resume_tokens import NO_SESSION
 from gateway.runtime.session_options import SessionParts
-from gateway.runtime.session_words import total_usage
 from gateway.runtime.snapshots import Snapshots
 from gateway.runtime.uplink import Uplink
 
@@ -61,7 +60,8 @@ class CallerKeeping:
         self._outbox = outbox
         self._parts = parts
         self._intake = intake
-        self.snapshots = Snapshots(relay, lanes, intake, lambda: total_usage(session)) if intake is not None else None
+        # What writes them, for a caller that may come back to another gateway.
+        self.snapshots: Snapshots | None = None
         self.uplink = Uplink(relay, lanes, intake)
         self.downlink = Downlink(outbox, lanes, intake, self._token, parts.options)
         self._present: Attachment | None = first

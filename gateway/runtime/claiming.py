@@ -74,10 +74,10 @@ def retold_by(
 
 
 def _records(entries: Sequence[LogEntry], form: RecordForm) -> list[Record]:
-    """Read what is needed of a log: its beginning, and what comes from the last snapshot on."""
+    """Read what is needed of a log: what comes from the last snapshot on."""
     newest = list[Record]()
-    for entry in reversed(entries[1:]):
+    for entry in reversed(entries):
         newest.append(form.read(entry))
         if newest[-1].note.snapshot is not None:
             break
-    return [*map(form.read, entries[:1]), *newest[::-1]]
+    return newest[::-1]

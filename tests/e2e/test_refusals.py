@@ -279,12 +279,13 @@ async def test_a_token_of_nobodys_opens_nothing() -> None:
         assert (status.code, status.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "RESUME_REFUSED")
 
 
-async def test_getting_ready_for_a_move_is_refused_as_not_served() -> None:
+async def test_nothing_is_made_ready_for_who_has_no_token() -> None:
     async with stack() as (running, _):
         caller = running.caller()
         await caller.send(resume=session.Resume(token="x", mode=session.RESUME_MODE_PREPARE))
         assert await caller.rest() == []
-        assert (await caller.status()).reason == "NOT_IMPLEMENTED_YET"
+        assert (await caller.status()).reason == "RESUME_REFUSED"
+        assert running.pool().leased == 0
 
 
 async def test_marks_are_bounded() -> None:

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.core import events as out
-from gateway.runtime import snapshots
+from gateway.runtime import lanes, snapshots
+from gateway.runtime.kept import Kept
 from gateway.runtime.session_words import total_usage
-from tests.support.virtual_time import turns
+from tests.support.virtual_time import now, turns
 from tests.unit.runtime.fakes import Line
 from tests.unit.runtime.holders import until
 from tests.unit.runtime.resuming import Phone
@@ -24,13 +25,15 @@ TURNS = 100
 async def pair(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Phone, Stage]]:
     """A session whose log keeps little, and another gateway that may take it over."""
     monkeypatch.setattr(snapshots, "ENTRIES", KEPT // 3)
+    # Entries have some 18 bytes here.
+    monkeypatch.setattr(lanes, "Kept", lambda _max_bytes: Kept(KEPT * 18))
     stage.store.entries_max = KEPT
     second = Stage(store=stage.store, form=stage.form, sealer=stage.sealer, gateway="gateway-2")
     await stage.warm()
     await second.warm()
     phone = Phone(stage)
     try:
-        await phone.open()
+        await phone.open(correlation_id="c-1")
         yield phone, second
     finally:
         await second.clear()
@@ -92,6 +95,20 @@ async def test_and_again_to_the_line_after_that(stage: Stage, pair: tuple[Phone,
         assert total_usage(third.session).input_tokens == 2 * (2 * TURNS), "also what other gateways have used"
     finally:
         await third.clear()
+
+
+async def test_a_server_that_loses_everything_is_told_the_whole_of_it(stage: Stage, pair: tuple[Phone, Stage]) -> None:
+    phone, second = pair
+    said = await talked(phone, stage.line, 0, TURNS)
+    stage.store.log.clear()
+    stage.store.cseqs.clear()
+    said += await talked(phone, stage.line, TURNS, TURNS + 2)
+    ((_, entries),) = stage.store.log.items()
+    assert entries[0].seq > KEPT, "its beginning is lost"
+    await taken_over(phone, second)
+    assert heard(second.line) == said
+    assert (second.session.request.correlation_id, second.session.principal.caller) == ("c-1", "bot")
+    assert second.session.started_at == pytest.approx(now() - (TURNS + 2), abs=5.0)
 
 
 async def test_what_does_not_fit_is_named(
