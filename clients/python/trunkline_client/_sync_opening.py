@@ -1,6 +1,7 @@
 """How a blocking session begins that may outlive its stream: as the gateway serves it, and not left half open."""
 
 import contextlib
+from typing import Final
 
 from trunkline.v1.session_pb2 import ConverseRequest
 
@@ -12,6 +13,9 @@ from trunkline_client._sync_call import at_most, read
 from trunkline_client._sync_session import Session
 from trunkline_client._sync_streams import Streams
 from trunkline_client.errors import TrunklineError, refusal
+
+# How long the gateway may take to hear a `bye` whose answer nobody reads.
+FAREWELL_SECONDS: Final = 0.5
 
 
 class OpeningSession(Session):
@@ -34,8 +38,7 @@ class OpeningSession(Session):
                     self._read_out(stream)
                 raise
         except BaseException:
-            self._say_bye(stream)
-            self._read_out(stream)
+            self._leave_unread(stream)
             raise
         else:
             return stream
@@ -71,6 +74,14 @@ class OpeningSession(Session):
         with self._changed:
             if stream.feed.has_said():
                 stream.feed.say(UNASK)
+
+    def _leave_unread(self, stream: Stream) -> None:
+        """Say `bye` behind a read that Ctrl-C has interrupted: it is still under way, and gRPC takes none beside it."""
+        self._say_bye(stream)
+        with self._changed:
+            self._core.abandon()
+            self._changed.wait_for(lambda: stream.feed.is_over, FAREWELL_SECONDS)
+        stream.call.cancel()
 
     def _read_out(self, stream: Stream) -> None:
         """Read until the stream is over; nothing of it counts."""
