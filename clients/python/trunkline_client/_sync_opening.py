@@ -1,6 +1,8 @@
 """How a blocking session begins that may outlive its stream: as the gateway serves it, and not left half open."""
 
 import contextlib
+import threading
+import time
 from typing import Final
 
 from trunkline.v1.session_pb2 import ConverseRequest
@@ -14,8 +16,8 @@ from trunkline_client._sync_session import Session
 from trunkline_client._sync_streams import Streams
 from trunkline_client.errors import TrunklineError, refusal
 
-# How long the gateway may take to hear a `bye` whose answer nobody reads.
-FAREWELL_SECONDS: Final = 0.5
+# How long a thread may take to start.
+STARTED_SECONDS: Final = 0.5
 
 
 class OpeningSession(Session):
@@ -24,6 +26,8 @@ class OpeningSession(Session):
     _core: MovableCore
     _streams: Streams
     _stream: Stream | None
+    _is_read: bool
+    _threads: list[threading.Thread]
 
     def _opened_stream(self, request: ConverseRequest) -> Stream:
         """Open the session; return the stream that bears it."""
@@ -75,12 +79,27 @@ class OpeningSession(Session):
             if stream.feed.has_said():
                 stream.feed.say(UNASK)
 
+    def _leave_opened(self) -> None:
+        """Say `bye` in a session that is open, if it is, and that nobody is going to use."""
+        stream = self._stream
+        if self._core.state is not State.OPEN or stream is None:
+            return
+        if self._is_read:
+            # Ctrl-C may have come while its thread was starting: it does start.
+            until = time.monotonic() + STARTED_SECONDS
+            while not self._threads[0].is_alive() and time.monotonic() < until:
+                time.sleep(STARTED_SECONDS / 50)
+            self.close()
+        else:
+            self._say_bye(stream)
+            self._read_out(stream)
+
     def _leave_unread(self, stream: Stream) -> None:
         """Say `bye` behind a read that Ctrl-C has interrupted: it is still under way, and gRPC takes none beside it."""
         self._say_bye(stream)
         with self._changed:
             self._core.abandon()
-            self._changed.wait_for(lambda: stream.feed.is_over, FAREWELL_SECONDS)
+            self._changed.wait_for(lambda: stream.feed.is_over, self._options.close_timeout_seconds)
         stream.call.cancel()
 
     def _read_out(self, stream: Stream) -> None:

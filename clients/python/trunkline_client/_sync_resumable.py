@@ -68,6 +68,8 @@ class ResumableSession(OpeningSession):
             on_idle=self._set_clock,
             on_bear=self._borne_by,
         )
+        # Whether a thread of its own reads, or is about to.
+        self._is_read = False
         # Which a move has left, and the move.
         self._left: ConverseCall | None = None
         self._move: Move | None = None
@@ -96,15 +98,23 @@ class ResumableSession(OpeningSession):
         try:
             with at_most(self._open_timeout_seconds, self._give_up_opening):
                 stream = self._opened_stream(request)
+            self._start_threads(stream)
+        except BaseException:
+            # Ctrl-C may come in the very moment of opening, and nobody leaves a block that was not entered.
+            self._leave_opened()
+            raise
         finally:
             if self._core.state is not State.OPEN:
                 self._cut()
+        return self
+
+    def _start_threads(self, stream: Stream) -> None:
         reading = threading.Thread(target=self._receive_all, args=(stream,), name=f"trunkline {self.id}", daemon=True)
         ticking = threading.Thread(target=self._tick, name=f"trunkline {self.id} clock", daemon=True)
         self._threads = [reading, ticking]
+        self._is_read = True
         for thread in self._threads:
             thread.start()
-        return self
 
     def __exit__(
         self,
@@ -133,7 +143,8 @@ class ResumableSession(OpeningSession):
             self._clock.notify_all()
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join(self._options.close_timeout_seconds)
+            if thread.is_alive():  # Ctrl-C may have come before it was started
+                thread.join(self._options.close_timeout_seconds)
 
     def _let_go(self) -> None:
         if self._stream is not None:
