@@ -33,6 +33,8 @@ class Moving:
         self._tries = 0
         self._advised_seconds = 0.0
         self._prepared_at = now
+        # Whether the other gateway has said so.
+        self.is_prepared = False
         # What was read of the second stream before it was claimed.
         self.read_bytes = 0
         self.claim_seconds = min(_CLAIM_OWNER_TIMES * options.owner_timeout_seconds, options.call_timeout_seconds)
@@ -48,7 +50,7 @@ class Moving:
         if self._tries > TRIES_AGAIN_MAX or left_seconds <= (TRIES_UNTIL_SECONDS if self._tries else 0.0):
             return None
         self._tries += 1
-        self.read_bytes = 0
+        self.read_bytes, self.is_prepared = 0, False
         options = self._options
         return Attempt(
             owner="",
@@ -88,7 +90,7 @@ class Moving:
 
     def prepared(self, now: float) -> None:
         """Note that the other gateway is ready."""
-        self._prepared_at = now
+        self._prepared_at, self.is_prepared = now, True
 
     def claim_at(self, quiet_since: float) -> float:
         """Return when to claim what is prepared, if the conversation stays as it is."""
