@@ -125,7 +125,7 @@ class Continuity:
 
     def has(self, item_id: str) -> bool:
         """Whether an item is part of the conversation."""
-        return any(name == item_id for name, _ in self._history.bodies)
+        return self._history.has(item_id)
 
     def old_items(self, kept: int) -> tuple[str, ...]:
         """Return all items but the last so many; a function's result stays with its call."""

@@ -158,6 +158,10 @@ class History:
             updates=updates,
         )
 
+    def has(self, item_id: str) -> bool:
+        """Whether an item is part of the conversation."""
+        return item_id in self._book.items
+
     @property
     def bodies(self) -> list[tuple[str, Body | None]]:
         """Every item, and what is known of it."""

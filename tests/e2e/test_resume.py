@@ -92,6 +92,19 @@ async def test_a_conversation_goes_on_at_another_gateway_when_its_own_is_killed(
         assert len(names) == len(set(names)) == 4, "each item once"
 
 
+async def all_go_on(talks: list[Talk], there: list[Talk], running: Fleet, leaving: str) -> None:
+    """Stop a gateway; those who are there go on elsewhere, and nobody has forgotten anything."""
+    running.gateways[leaving].send(signal.SIGTERM)
+    for talk in there:
+        resumed = await talk.until(Resumed)
+        assert isinstance(resumed, Resumed)
+        assert resumed.owner_address != leaving
+        assert not resumed.HasField("gap")
+    answers = await asyncio.gather(*(talk.turn("What is my name?") for talk in talks))
+    assert all("Marcelo" in answer for answer in answers)
+    assert running.gateways[leaving].wait() == 0
+
+
 async def test_a_gateway_that_is_stopped_loses_nobody() -> None:
     async with gateways(2) as running, AsyncExitStack() as stack:
         first, second = running.addresses
@@ -104,15 +117,7 @@ async def test_a_gateway_that_is_stopped_loses_nobody() -> None:
             await talks[-1].turn("My name is Marcelo.")
         leaving = talks[0].session.opened.owner_address
         there = [talk for talk in talks if talk.session.opened.owner_address == leaving]
-        running.gateways[leaving].send(signal.SIGTERM)
-        for talk in there:
-            resumed = await talk.until(Resumed)
-            assert isinstance(resumed, Resumed)
-            assert resumed.owner_address != leaving
-            assert not resumed.HasField("gap")
-        answers = await asyncio.gather(*(talk.turn("What is my name?") for talk in talks))
-        assert all("Marcelo" in answer for answer in answers)
-        assert running.gateways[leaving].wait() == 0
+        await all_go_on(talks, there, running, leaving)
 
 
 async def test_sessions_of_a_gateway_that_goes_away_move_before_it_lets_them_go() -> None:
@@ -124,15 +129,7 @@ async def test_sessions_of_a_gateway_that_goes_away_move_before_it_lets_them_go(
             await talk.turn("My name is Marcelo.")
         leaving = talks[0].session.opened.owner_address
         there = [talk for talk in talks if talk.session.opened.owner_address == leaving]
-        running.gateways[leaving].send(signal.SIGTERM)
-        for talk in there:
-            resumed = await talk.until(Resumed)
-            assert isinstance(resumed, Resumed)
-            assert resumed.owner_address != leaving
-            assert not resumed.HasField("gap")
-        answers = await asyncio.gather(*(talk.turn("What is my name?") for talk in talks))
-        assert all("Marcelo" in answer for answer in answers)
-        assert running.gateways[leaving].wait() == 0
+        await all_go_on(talks, there, running, leaving)
         ends = [line for line in running.gateways[leaving].output.splitlines() if '"event": "session"' in line]
         reports = [json.loads(line) for line in ends]
     ended = Counter(report["reason"] for report in reports if report["session_id"])
