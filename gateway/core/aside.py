@@ -22,16 +22,16 @@ HEADING: Final = "What was said before, in short: "
 class Aside:
     """One such answer. The caller hears nothing of it."""
 
-    def __init__(self) -> None:
-        """Wait for it to begin."""
+    def __init__(self, name: str = "") -> None:
+        """Wait for it to begin. By its name it is known, which nobody else may guess; without one nothing is asked."""
+        self._name = name
         self._response_id = ""
         self._words: list[str] = []
         # What it came to: empty = nothing; None = it is not over.
         self.text: str | None = None
         self.usage = out.Usage()
 
-    @staticmethod
-    def request() -> Mapping[str, Any]:
+    def request(self) -> Mapping[str, Any]:
         """Return the client event that asks for it."""
         return {
             "type": "response.create",
@@ -42,18 +42,20 @@ class Aside:
                 "tool_choice": "none",
                 "instructions": INSTRUCTIONS,
                 "max_output_tokens": WORDS_MAX_TOKENS,
-                "metadata": {MARK: "summary"},
+                "metadata": {MARK: self._name},
             },
         }
 
     def takes(self, event: wire.ServerEvent) -> bool:
         """Whether an event is of this answer."""
+        if not self._name:
+            return False
         match event:
-            case wire.ResponseCreatedEvent() if MARK in (event.response.metadata or {}):
+            case wire.ResponseCreatedEvent() if (event.response.metadata or {}).get(MARK) == self._name:
                 self._response_id = event.response.id
-            case wire.TextDeltaEvent() if event.response_id == self._response_id:
+            case wire.TextDeltaEvent() if event.response_id == self._response_id != "":
                 self._words.append(event.delta)
-            case wire.ResponseDoneEvent() if event.response.id == self._response_id:
+            case wire.ResponseDoneEvent() if event.response.id == self._response_id != "":
                 self.text = "".join(self._words) if event.response.status == "completed" else ""
                 self.usage = usage_of(event.response.usage)
             case wire.ServerError() if event.error.event_id == event_ids.ASIDE:

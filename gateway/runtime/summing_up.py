@@ -1,6 +1,7 @@
 """Lets a long conversation become a short one before a fresh line is told it: a summary, and what was said last."""
 
 import asyncio
+import secrets
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,7 +36,7 @@ async def summary_of(relay: Relay, session_id: str) -> Summary | None:
     old = relay.continuity.old_items(KEPT)
     if len(old) < LEAST:
         return None
-    relay.aside = aside = Aside()
+    relay.aside = aside = Aside(secrets.token_hex(8))
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + ANSWER_SECONDS
     await relay.send(encode(aside.request()))

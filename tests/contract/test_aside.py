@@ -5,16 +5,17 @@ import json
 
 from websockets.asyncio.client import connect
 
-from gateway.core.aside import Aside
+from gateway.core.aside import MARK, Aside
 from gateway.core.realtime import decode
 from gateway.simulator import Simulator, SimulatorOptions
 from tests.support.ports import free_port
 
-LATER = {"type": "response.create", "response": {"output_modalities": ["text"]}}
+# A caller may use the same mark.
+LATER = {"type": "response.create", "response": {"output_modalities": ["text"], "metadata": {MARK: "mine"}}}
 
 
 async def test_all_of_a_summary_is_taken_and_nothing_of_the_answer_behind_it() -> None:
-    port, aside = free_port(), Aside()
+    port, aside = free_port(), Aside("a name")
     url = f"ws://127.0.0.1:{port}/v1/realtime?model=gpt-realtime"
     async with (
         Simulator(SimulatorOptions(port=port)),
@@ -23,7 +24,7 @@ async def test_all_of_a_summary_is_taken_and_nothing_of_the_answer_behind_it() -
     ):
         item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "A table for two"}]}
         await line.send(json.dumps({"type": "conversation.item.create", "item": item}))
-        await line.send(json.dumps(Aside.request()))
+        await line.send(json.dumps(aside.request()))
         passed = list[str]()
         while aside.text is None:
             frame = await line.recv(decode=False)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.core import events as out
-from gateway.core.aside import HEADING, Aside
+from gateway.core.aside import HEADING, MARK
 from gateway.core.slowness import SlownessOptions
 from gateway.runtime.summing_up import ANSWER_SECONDS, KEPT
 from tests.support.virtual_time import turns
@@ -63,7 +63,8 @@ async def asked(line: Line) -> dict[str, Any]:
 
 def summed_up(line: Line, text: str = SUMMARY, status: str = "completed") -> None:
     """Answer it, with all that a provider says of an answer."""
-    metadata = Aside.request()["response"]["metadata"]
+    (request,) = [event for event in line.sent if event.get("event_id") == "tl-aside"]
+    metadata = request["response"]["metadata"]
     line.tell("response.created", response={"id": "aside", "metadata": metadata})
     line.tell("response.output_item.added", response_id="aside", item={"id": "s"})
     line.tell("response.output_text.delta", response_id="aside", item_id="s", delta=text[:5])
@@ -161,3 +162,19 @@ async def test_what_is_said_while_the_summary_is_made_stays(stage: Stage, phone:
     summed_up(first)
     second = await moved(stage, first)
     assert heard(second) == [HEADING + SUMMARY, *NUMBERS[-KEPT:], "Wait"]
+
+
+async def test_an_answer_that_a_caller_marks_alike_is_the_callers(stage: Stage) -> None:
+    await stage.warm()
+    phone = Phone(stage)
+    await phone.open()
+    phone.control("response.create")
+    await turns(10)
+    metadata = {MARK: "summary"}
+    stage.line.tell("response.created", response={"id": "r", "metadata": metadata})
+    stage.line.tell("response.output_text.delta", response_id="r", item_id="i", delta="Foggy.")
+    stage.line.tell("response.done", response={"id": "r", "status": "completed", "metadata": metadata})
+    await phone.caller.until(out.ResponseDone)
+    kinds = phone.caller.kinds()
+    assert out.ResponseCreated in kinds
+    assert out.TextDelta in kinds
