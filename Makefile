@@ -7,6 +7,7 @@ OURS := -e ./proto -e . -e ./clients/python
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate \
 	--no-emit-package trunkline-proto --no-emit-package trunkline-client
+SERVICE := --extra tools --extra tracing --group build
 REAL ?=
 # Of what `make test` runs, only these files and folders; nothing = everything. No variable of the environment's is taken.
 TESTS =
@@ -24,7 +25,7 @@ demo: .venv/runtime.stamp ## make calls over warm and cold lines; results in out
 	@$(BIN)/trunkline demo $(if $(REAL),--real)
 
 test: .venv/dev.stamp ## run the tests
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not heavy" $(TESTS)
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not heavy and not deploy" $(TESTS)
 
 # Of the tests that take their time, those that only compute: two at once do not disturb each other.
 COMPUTING := tests/e2e/test_leaks.py tests/unit tests/property tests/bench/test_pool_simulation.py \
@@ -82,11 +83,13 @@ format: .venv/dev.stamp ## format the code
 	@$(BIN)/ruff format --quiet
 
 lock: .venv/bootstrap.stamp ## resolve the dependencies again
-	@$(COMPILE) pyproject.toml --extra tools --group build --upgrade -o requirements.txt
-	@$(COMPILE) pyproject.toml --extra tools --group build --group dev -c requirements.txt -o requirements-dev.txt
+	@$(COMPILE) pyproject.toml $(SERVICE) --upgrade -o requirements.txt
+	@$(COMPILE) pyproject.toml $(SERVICE) --group dev -c requirements.txt -o requirements-dev.txt
+	@$(COMPILE) pyproject.toml $(SERVICE) --group dev --group deploy -c requirements-dev.txt -o requirements-deploy.txt
+	@$(COMPILE) --group checkov -o requirements-checkov.txt
 
 clean: ## remove what the targets made
-	@rm -rf .venv output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-checkov output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # The environment. Hashes and editables cannot stand in one call, so ours come last.
 
@@ -109,3 +112,15 @@ clean: ## remove what the targets made
 	@$(INSTALL) --require-hashes -r requirements-dev.txt
 	@$(INSTALL) --no-deps --no-build-isolation $(OURS)
 	@touch $@ .venv/runtime.stamp
+
+.venv/deploy.stamp: .venv/dev.stamp requirements-deploy.txt
+	@echo "installing into .venv …"
+	@$(INSTALL) --require-hashes -r requirements-deploy.txt
+	@$(INSTALL) --no-deps --no-build-isolation $(OURS)
+	@touch $@
+
+.venv-checkov/stamp: .venv/bootstrap.stamp requirements-checkov.txt
+	@echo "installing into .venv-checkov …"
+	@$(PYTHON) -m venv .venv-checkov
+	@$(BIN)/uv pip install --quiet --python .venv-checkov/bin/python --require-hashes -r requirements-checkov.txt
+	@touch $@
