@@ -49,12 +49,15 @@ def test_the_core_of_grpc_knows_every_argument() -> None:
 
 def test_a_channel_for_one_stream_takes_one_connection_and_gives_up_with_who_waits_for_it() -> None:
     library = Path(cygrpc.__file__).read_bytes()
-    arguments = dict(stream_arguments("127.0.0.1:1", every_option(), 0.25))
+    arguments = dict(stream_arguments("127.0.0.1:1", every_option(), 0.25, "127.0.0.1:1"))
     assert [name for name in arguments if name.encode() + b"\0" not in library] == []
     assert "grpc.lb_policy_name" not in arguments
     assert arguments["grpc.use_local_subchannel_pool"] == 1
     assert arguments["grpc.min_reconnect_backoff_ms"] == 250
-    assert dict(stream_arguments("127.0.0.1:1", every_option(), 60.0))["grpc.min_reconnect_backoff_ms"] == 5_000
+    assert (
+        dict(stream_arguments("127.0.0.1:1", every_option(), 60.0, "127.0.0.1:1"))["grpc.min_reconnect_backoff_ms"]
+        == 5_000
+    )
 
 
 def test_the_arguments_are_those_that_a_voice_stream_needs() -> None:

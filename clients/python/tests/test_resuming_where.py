@@ -1,11 +1,17 @@
 """Where both clients ask for a session whose connection was lost, and what a refusal means."""
 
 import asyncio
+import dataclasses
+from pathlib import Path
 
+import grpc
 import pytest
+import trustme
 from grpc import StatusCode
 from trunkline.v1.event_pb2 import GoAway
 from trunkline.v1.session_pb2 import ConverseResponse
+
+from trunkline_client import TlsOptions
 
 from .cutting import cuttable
 from .long_session import LongSession
@@ -24,6 +30,29 @@ async def test_the_owner_is_asked_first(connect: Connect) -> None:
             items, _ = await items_until(session, "1")
             assert items == ["1"]
         assert cutter.connections == 1
+    assert len(long.resumes) == 1
+
+
+async def test_an_owner_with_a_bare_address_is_held_to_the_name_that_the_caller_chose(
+    connect: Connect, tmp_path: Path
+) -> None:
+    authority, long = trustme.CA(), LongSession()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    served = authority.issue_cert("localhost")  # and not the IP that the owner tells
+    pair = (served.private_key_pem.bytes(), served.cert_chain_pems[0].bytes())
+    options = dataclasses.replace(QUICK, tls=TlsOptions(ca_file=str(tmp_path / "ca.pem")))
+    with (
+        serving(long.script, grpc.ssl_server_credentials([pair])) as owner,
+        cuttable(owner.address) as cutter,
+    ):
+        long.owner_address = owner.address
+        name = cutter.address.replace("127.0.0.1", "dns:///localhost")
+        async with connect(name, options=options) as client, client.open(resumable=True) as session:
+            cutter.cut(lets_in=False)
+            await session.send_text("1")
+            async with asyncio.timeout(10):
+                items, _ = await items_until(session, "1")
+            assert items == ["1"]
     assert len(long.resumes) == 1
 
 

@@ -28,24 +28,27 @@ _NEXT_ADDRESS_AFTER_MS: Final = 100
 
 def channel_arguments(address: str, options: ConnectionOptions) -> ChannelArguments:
     """Return gRPC's channel arguments. It ignores unknown names silently: a test looks them up."""
-    return [*_arguments(address, options), ("grpc.lb_policy_name", "round_robin")]
+    return [*_arguments(address, address, options), ("grpc.lb_policy_name", "round_robin")]
 
 
-def stream_arguments(address: str, options: ConnectionOptions, connect_seconds: float) -> ChannelArguments:
+def stream_arguments(
+    address: str, options: ConnectionOptions, connect_seconds: float, client_address: str
+) -> ChannelArguments:
     """Return those of a channel for one stream: it needs one connection, whichever is there first.
 
     `connect_seconds` is how long anybody waits for it. Measured: gRPC keeps a connection to a process
-    that does not answer for all of that time, though its channel is closed.
+    that does not answer for all of that time, though its channel is closed. `client_address` is where the client
+    was told to connect: `address` may be what one of the gateways behind it has said.
     """
     connect_timeout_ms = min(max(1, round(connect_seconds * 1000)), options.connect_timeout_ms)
     return [
-        *_arguments(address, dataclasses.replace(options, connect_timeout_ms=connect_timeout_ms)),
+        *_arguments(address, client_address, dataclasses.replace(options, connect_timeout_ms=connect_timeout_ms)),
         ("grpc.service_config", _ANY_ADDRESS),
         ("grpc.happy_eyeballs_connection_attempt_delay_ms", _NEXT_ADDRESS_AFTER_MS),
     ]
 
 
-def _arguments(address: str, options: ConnectionOptions) -> ChannelArguments:
+def _arguments(address: str, client_address: str, options: ConnectionOptions) -> ChannelArguments:
     arguments: ChannelArguments = [
         ("grpc.keepalive_time_ms", options.keepalive_time_ms),
         # Two names for one thing. Measured with gRPC 1.85: the first alone does nothing, and a frozen
@@ -70,9 +73,22 @@ def _arguments(address: str, options: ConnectionOptions) -> ChannelArguments:
     if is_local(address):
         # A proxy variable of the machine must not send loopback traffic away.
         arguments.append(("grpc.enable_http_proxy", 0))
-    if options.tls is not None and options.tls.server_name is not None:
-        arguments.append(("grpc.ssl_target_name_override", options.tls.server_name))
+    if options.tls is not None and (name := options.tls.server_name or _promised_name(address, client_address)):
+        arguments.append(("grpc.ssl_target_name_override", name))
     return arguments
+
+
+def _promised_name(address: str, client_address: str) -> str:
+    """Return the name that a gateway's certificate must carry; empty = that of the address itself.
+
+    One gateway of several says an address of its own, which is a bare IP in Kubernetes and in no certificate. It is
+    held to the name that the caller has chosen: any gateway behind that can show it, and nobody else.
+    """
+    if address == client_address or client_address.startswith(_LOCAL_SCHEMES) or "," in client_address:
+        return ""
+    for scheme in _IP_SCHEMES:
+        client_address = client_address.removeprefix(scheme)
+    return _host(client_address)
 
 
 def channel_credentials(address: str, options: ConnectionOptions) -> grpc.ChannelCredentials | None:

@@ -269,7 +269,7 @@ class AsyncClient:
     def _channel_to(self, address: str, connect_seconds: float) -> aio.Channel:
         """Return a channel for one stream."""
         self._open_channel()
-        arguments = stream_arguments(address, self._options, connect_seconds)
+        arguments = stream_arguments(address, self._options, connect_seconds, self._address)
         return make_channel(address, arguments, channel_credentials(address, self._options))
 
     async def _renew(self, lease_token: str, timeout_seconds: float) -> KeepAliveResponse:

@@ -268,7 +268,7 @@ class Client:
     def _channel_to(self, address: str, connect_seconds: float) -> grpc.Channel:
         """Return a channel for one stream."""
         self._open_channel()
-        arguments = stream_arguments(address, self._options, connect_seconds)
+        arguments = stream_arguments(address, self._options, connect_seconds, self._address)
         return make_channel(address, arguments, channel_credentials(address, self._options))
 
     def _renew(self, lease_token: str, timeout_seconds: float) -> RenewalCall:
