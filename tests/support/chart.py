@@ -118,10 +118,8 @@ def _at(tree: Any, path: str) -> Any:
 def readme() -> str:
     """Return README.md with its generated part as it must be."""
     head = (CHART / "README.md").read_text("utf-8").partition(_BEGIN)[0]
-    rows = [
-        f"| `{each.path}` | `{_short(each.default)}` | {each.words.replace('|', chr(92) + '|')} |" for each in values()
-    ]
-    return f"{head}{_BEGIN}\n\n| value | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    rows = "".join(f"| `{each.path}` | `{_cell(each.default)}` | {each.words} |\n" for each in values())
+    return f"{head}{_BEGIN}\n\n| value | default | meaning |\n|---|---|---|\n{rows}"
 
 
 def _cell(default: Any) -> str:

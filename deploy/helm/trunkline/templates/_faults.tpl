@@ -1,69 +1,102 @@
 {{- /*
 What the gateway would refuse at its start, or what could not work, said before anything is installed.
-Each takes {root, faults}, and appends sentences to `faults`: they say what to do instead.
+Each takes {root, faults}, and adds sentences to `faults`: they say what to do instead.
 A test holds the figures and rules of config against the gateway's own.
 */ -}}
+
+{{- /* Takes the dictionary with `faults`, and a sentence. */ -}}
+{{- define "trunkline.fault" -}}
+{{- $told := first . -}}
+{{- $_ := set $told "faults" (append $told.faults (last .)) -}}
+{{- end -}}
 
 {{- define "trunkline.faults.required" -}}
 {{- $v := .root.Values -}}
 {{- if not $v.image.repository -}}
-{{- $_ := set . "faults" (append .faults "image.repository: name the registry and repository that you have pushed the gateway's image to") -}}
+{{- include "trunkline.fault" (list . "image.repository: name the registry and repository that you have pushed the gateway's image to") -}}
 {{- end -}}
 {{- if not $v.callers -}}
-{{- $_ := set . "faults" (append .faults "callers: nobody may call. Name at least one caller: {name, tenant, tokenSha256: {existingSecret, key}}") -}}
+{{- include "trunkline.fault" (list . "callers: nobody may call. Name at least one caller: {name, tenant, tokenSha256: {existingSecret, key}}") -}}
 {{- end -}}
-{{- if not (or $v.redis.url $v.valkey.enabled) -}}
-{{- $_ := set . "faults" (append .faults "redis.url: name your Redis, as rediss://USER@HOST:6379/0. To evaluate, set valkey.enabled, or redis.url: embedded with replicas: 1") -}}
+{{- $loopback := "^wss?://(localhost|127\\.[0-9.]+|\\[::1\\])[:/]" -}}
+{{- $targets := include "trunkline.targets" .root | fromJson -}}
+{{- range $account := include "trunkline.accounts" .root | fromJson | keys | sortAlpha -}}
+{{- $needed := eq $v.profile "production" -}}
+{{- range $targets -}}
+{{- if and (has $account (dig "accounts" (list "main") .)) (not (regexMatch $loopback (dig "url" "wss://api.openai.com" . | printf "%s/"))) -}}
+{{- $needed = true -}}
 {{- end -}}
-{{- $url := include "trunkline.redisUrl" .root -}}
-{{- if and $url (ne $url "embedded") (not $v.sealingKeys.existingSecret) -}}
-{{- $_ := set . "faults" (append .faults "sealingKeys.existingSecret: a Redis that is not embedded needs a key that seals what is stored; name the Secret that holds it under the key k1") -}}
+{{- end -}}
+{{- if and $needed (not $v.simulator.enabled) (not (hasKey $v.providerKeys $account)) -}}
+{{- include "trunkline.fault" (list $ (printf "providerKeys.%s: the account needs the provider's key; write {existingSecret: NAME, key: api-key}" $account)) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{- define "trunkline.faults.production" -}}
+{{- define "trunkline.faults.profile" -}}
 {{- $v := .root.Values -}}
+{{- if and $v.tls.clientCa.existingSecret (not $v.tls.existingSecret) -}}
+{{- include "trunkline.fault" (list . "tls.clientCa: callers can show a certificate by TLS only; name the listener's own in tls.existingSecret") -}}
+{{- end -}}
+{{- if eq $v.profile "production" -}}
 {{- if not $v.tls.existingSecret -}}
-{{- $_ := set . "faults" (append .faults "tls.existingSecret: in production the listener needs a certificate; name a Secret of the type kubernetes.io/tls") -}}
+{{- include "trunkline.fault" (list . "tls.existingSecret: in production the listener needs a certificate; name a Secret of the type kubernetes.io/tls") -}}
 {{- end -}}
-{{- range $account := include "trunkline.accounts" .root | fromJson | keys | sortAlpha -}}
-{{- if not (hasKey $v.providerKeys $account) -}}
-{{- $_ := set $ "faults" (append $.faults (printf "providerKeys.%s: in production each account needs a key; write {existingSecret: NAME, key: api-key}" $account)) -}}
+{{- if $v.valkey.enabled -}}
+{{- include "trunkline.fault" (list . "valkey.enabled: it has no TLS, no password and no disk, and production refuses that. Name your Redis in redis.url, or set profile: development to evaluate") -}}
 {{- end -}}
-{{- end -}}
-{{- if and $v.redis.url (ne $v.redis.url "embedded") (not $v.valkey.enabled) -}}
-{{- $redis := include "trunkline.redisParts" .root | fromJson -}}
-{{- if $redis.hasPassword -}}
-{{- $_ := set . "faults" (append .faults "redis.url: holds a password; put it into a Secret, and name that in redis.password.existingSecret") -}}
-{{- end -}}
-{{- if has $redis.user (list "" "default") -}}
-{{- $_ := set . "faults" (append .faults "redis.url: in production it names a user of its own, not default: rediss://USER@HOST") -}}
-{{- end -}}
-{{- if not (or $redis.tls $redis.isLocal) -}}
-{{- $_ := set . "faults" (append .faults "redis.url: in production Redis is reached by TLS alone: begin with rediss") -}}
+{{- if $v.simulator.enabled -}}
+{{- include "trunkline.fault" (list . "simulator.enabled: it answers calls in the provider's place. Leave it out, or set profile: development to evaluate") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
 {{- define "trunkline.faults.redis" -}}
 {{- $v := .root.Values -}}
-{{- if and $v.valkey.enabled (or $v.redis.url $v.redis.password.existingSecret $v.redis.ca.existingSecret $v.redis.sentinelPassword.existingSecret) -}}
-{{- $_ := set . "faults" (append .faults "valkey.enabled: the gateways then use the Valkey of this chart; leave redis empty") -}}
+{{- $secrets := or $v.redis.password.existingSecret $v.redis.ca.existingSecret $v.redis.sentinelPassword.existingSecret -}}
+{{- if $v.valkey.enabled -}}
+{{- if or $v.redis.url $secrets -}}
+{{- include "trunkline.fault" (list . "valkey.enabled: the gateways then use the Valkey of this chart; leave redis empty, or valkey.enabled out") -}}
 {{- end -}}
-{{- if eq $v.redis.url "embedded" -}}
+{{- else if not $v.redis.url -}}
+{{- include "trunkline.fault" (list . "redis.url: name your Redis, as rediss://USER@HOST:6379/0. To evaluate, set profile: development and valkey.enabled") -}}
+{{- else if eq $v.redis.url "embedded" -}}
 {{- if or $v.autoscaling.enabled (gt (int $v.replicas) 1) -}}
-{{- $_ := set . "faults" (append .faults "redis.url: embedded serves one gateway alone: several would not share the account's limits, nor resume each other's sessions. Name a Redis, or set replicas: 1 without autoscaling") -}}
+{{- include "trunkline.fault" (list . "redis.url: embedded serves one gateway alone: several would not share the account's limits, nor resume each other's sessions. Name a Redis, or set replicas: 1 without autoscaling") -}}
 {{- end -}}
-{{- if or $v.redis.password.existingSecret $v.redis.ca.existingSecret $v.redis.sentinelPassword.existingSecret -}}
-{{- $_ := set . "faults" (append .faults "redis: embedded takes no password, sentinelPassword or ca") -}}
+{{- if $secrets -}}
+{{- include "trunkline.fault" (list . "redis: embedded takes no password, sentinelPassword or ca; leave them out") -}}
 {{- end -}}
-{{- else if $v.redis.url -}}
+{{- else -}}
+{{- include "trunkline.faults.redisUrl" . -}}
+{{- end -}}
+{{- if and (ne $v.redis.url "embedded") (or $v.redis.url $v.valkey.enabled) (not $v.sealingKeys.existingSecret) -}}
+{{- include "trunkline.fault" (list . "sealingKeys.existingSecret: what is stored outside of the gateway is sealed; name the Secret with the key, which it holds under the name k1") -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* None of its sentences repeats the URL: it may hold a password. */ -}}
+{{- define "trunkline.faults.redisUrl" -}}
+{{- $v := .root.Values -}}
 {{- $redis := include "trunkline.redisParts" .root | fromJson -}}
-{{- if and $redis.hasPassword $v.redis.password.existingSecret -}}
-{{- $_ := set . "faults" (append .faults "redis.url: holds a password, and redis.password names another one; leave it out of the URL") -}}
+{{- $places := "[^/?#,@]+(,[^/?#,@]+)*" -}}
+{{- $form := printf "^rediss?(://(.*@)?[^/?#,@]+(/[0-9]*)?|\\+sentinel://(.*@)?%s/[^/?#]+(/[0-9]*)?|\\+cluster://(.*@)?%s)$" $places $places -}}
+{{- if not (regexMatch $form $v.redis.url) -}}
+{{- include "trunkline.fault" (list . "redis.url: must be one of rediss://USER@HOST:6379/0, rediss+sentinel://USER@HOST:26379,HOST:26379/NAME/0, rediss+cluster://USER@HOST:6379,HOST:6379, and embedded") -}}
+{{- else -}}
+{{- if $redis.hasPassword -}}
+{{- include "trunkline.fault" (list . "redis.url: holds a password, and would stand in a ConfigMap; put it into a Secret, and name that in redis.password.existingSecret") -}}
 {{- end -}}
 {{- if and $v.redis.ca.existingSecret (not $redis.tls) -}}
-{{- $_ := set . "faults" (append .faults "redis.ca: needs a redis.url that begins with rediss") -}}
+{{- include "trunkline.fault" (list . "redis.ca: is for TLS; begin redis.url with rediss") -}}
+{{- end -}}
+{{- if eq $v.profile "production" -}}
+{{- if has $redis.user (list "" "default") -}}
+{{- include "trunkline.fault" (list . "redis.url: in production it names a user of its own, not default: rediss://USER@HOST") -}}
+{{- end -}}
+{{- if not $redis.tls -}}
+{{- include "trunkline.fault" (list . "redis.url: in production Redis is reached by TLS alone; begin with rediss") -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -71,28 +104,29 @@ A test holds the figures and rules of config against the gateway's own.
 {{- define "trunkline.faults.pod" -}}
 {{- $v := .root.Values -}}
 {{- if not (kindIs "invalid" $v.terminationGracePeriodSeconds) -}}
+{{- $given := int $v.terminationGracePeriodSeconds -}}
 {{- $needed := int (include "trunkline.graceNeededSeconds" .root) -}}
-{{- if lt (int $v.terminationGracePeriodSeconds) $needed -}}
-{{- $drain := include "trunkline.drainSeconds" .root -}}
-{{- $_ := set . "faults" (append .faults (printf "terminationGracePeriodSeconds: %d would cut calls off; it must be at least %d = preStopSeconds %d + config.limits.drain_seconds %s + 10. Leave it out, and it is" (int $v.terminationGracePeriodSeconds) $needed (int $v.preStopSeconds) $drain)) -}}
+{{- if lt $given $needed -}}
+{{- include "trunkline.fault" (list . (printf "terminationGracePeriodSeconds: %d would cut calls off. It must be at least %d = preStopSeconds %d + config.limits.drain_seconds %s + 10; it is, if you leave it out" $given $needed (int $v.preStopSeconds) (include "trunkline.drainSeconds" .root))) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $v.autoscaling.enabled (lt (int $v.autoscaling.maxReplicas) (int $v.autoscaling.minReplicas)) -}}
-{{- $_ := set . "faults" (append .faults (printf "autoscaling.maxReplicas: %d is less than minReplicas %d" (int $v.autoscaling.maxReplicas) (int $v.autoscaling.minReplicas))) -}}
+{{- include "trunkline.fault" (list . (printf "autoscaling.maxReplicas: %d is less than autoscaling.minReplicas, %d" (int $v.autoscaling.maxReplicas) (int $v.autoscaling.minReplicas))) -}}
 {{- end -}}
 {{- range $v.extraEnv -}}
 {{- if hasPrefix "TRUNKLINE_" (upper .name) -}}
-{{- $_ := set $ "faults" (append $.faults (printf "extraEnv: %s would win over the configuration behind the chart's back; write the setting into config" .name)) -}}
-{{- else if eq .name "OPENAI_API_KEY" -}}
-{{- $_ := set $ "faults" (append $.faults "extraEnv: OPENAI_API_KEY could be read by every process of the pod; name a Secret in providerKeys") -}}
+{{- include "trunkline.fault" (list $ (printf "extraEnv: %s would win over the configuration; write the setting into config" .name)) -}}
+{{- else if or (eq .name "OPENAI_API_KEY") (dig "valueFrom" "secretKeyRef" "" .) -}}
+{{- include "trunkline.fault" (list $ (printf "extraEnv: %s would put a secret into the environment, where every process of the pod can read it. The gateway takes its secrets from files: providerKeys, callers, tls, redis, sealingKeys" .name)) -}}
 {{- else if eq .name "POD_IP" -}}
-{{- $_ := set $ "faults" (append $.faults "extraEnv: POD_IP is set by the chart") -}}
+{{- include "trunkline.fault" (list $ "extraEnv: POD_IP is set by the chart; leave it out") -}}
 {{- end -}}
 {{- end -}}
-{{- range $where, $labels := dict "podLabels" $v.podLabels "commonLabels" $v.commonLabels -}}
-{{- range $label, $_ := $labels -}}
+{{- $labels := dict "commonLabels" $v.commonLabels "podLabels" $v.podLabels "serviceMonitor.labels" $v.serviceMonitor.labels "prometheusRule.labels" $v.prometheusRule.labels "dashboard.labels" $v.dashboard.labels -}}
+{{- range $where := keys $labels | sortAlpha -}}
+{{- range $label, $_ := get $labels $where -}}
 {{- if or (hasPrefix "app.kubernetes.io/" $label) (eq $label "helm.sh/chart") -}}
-{{- $_ := set $ "faults" (append $.faults (printf "%s: %s is set by the chart; nameOverride changes the name" $where $label)) -}}
+{{- include "trunkline.fault" (list $ (printf "%s: %s is set by the chart; leave it out, or use nameOverride" $where $label)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -101,27 +135,33 @@ A test holds the figures and rules of config against the gateway's own.
 {{- define "trunkline.faults.taken" -}}
 {{- $config := .root.Values.config -}}
 {{- $instead := dict
-  "profile" "use profile"
-  "grpc" "the chart sets the listener; use tls and ipFamily"
-  "ops" "the chart sets the listener; use ipFamily"
-  "door" "it is not served yet"
-  "redis" "use redis"
-  "callers" "use callers"
+  "profile" "use the chart's own value profile"
+  "grpc" "the chart sets the listener; for TLS use its own value tls"
+  "ops" "the chart sets the listener; leave it out"
+  "door" "it is not served yet; leave it out"
+  "redis" "use the chart's own value redis"
+  "callers" "use the chart's own value callers"
 -}}
 {{- range $section := keys $instead | sortAlpha -}}
 {{- if hasKey $config $section -}}
-{{- $_ := set $ "faults" (append $.faults (printf "config.%s: %s, beside config" $section (get $instead $section))) -}}
+{{- include "trunkline.fault" (list $ (printf "config.%s: %s" $section (get $instead $section))) -}}
 {{- end -}}
 {{- end -}}
 {{- if hasKey (default dict $config.store) "sealing_keys" -}}
-{{- $_ := set . "faults" (append .faults "config.store.sealing_keys: use sealingKeys, beside config") -}}
+{{- include "trunkline.fault" (list . "config.store.sealing_keys: use the chart's own value sealingKeys") -}}
 {{- end -}}
 {{- range $name, $account := $config.accounts -}}
-{{- if hasKey (default dict $account) "key_file" -}}
-{{- $_ := set $ "faults" (append $.faults (printf "config.accounts.%s.key_file: use providerKeys.%s, beside config" $name $name)) -}}
+{{- if hasKey $account "key_file" -}}
+{{- include "trunkline.fault" (list $ (printf "config.accounts.%s.key_file: use the chart's own value providerKeys.%s" $name $name)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and .root.Values.simulator.enabled (hasKey $config "targets") -}}
-{{- $_ := set . "faults" (append .faults "config.targets: with simulator.enabled the chart sets the target; leave it out") -}}
+{{- include "trunkline.fault" (list . "config.targets: with simulator.enabled the chart sets the target; leave it out") -}}
+{{- end -}}
+{{- range $name, $target := $config.targets -}}
+{{- $url := dig "url" "wss://api.openai.com/v1/realtime" $target -}}
+{{- if not (or (regexMatch "^wss://[^@?#/:]+(:[0-9]+)?(/[^?#]*)?$" $url) (regexMatch "^wss?://(localhost|127\\.[0-9.]+|\\[[0-9a-fA-F:]+\\])(:[0-9]+)?(/[^?#]*)?$" $url)) -}}
+{{- include "trunkline.fault" (list $ (printf "config.targets.%s.url: must be wss://HOST[:PORT]/PATH, without a user, a query or a fragment" $name)) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}

@@ -45,19 +45,19 @@
 {{- range $name, $target := $targets -}}
 {{- range dig "accounts" (list "main") (default dict $target) -}}
 {{- if not (hasKey $accounts .) -}}
-{{- $_ := set $ "faults" (append $.faults (printf "config.targets.%s.accounts: %q is not among the accounts: %s" $name . (keys $accounts | sortAlpha | join ", "))) -}}
+{{- include "trunkline.fault" (list $ (printf "config.targets.%s.accounts: %q is not among the accounts: %s" $name . (keys $accounts | sortAlpha | join ", "))) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $template := $templates -}}
 {{- $target := dig "target" "openai" (default dict $template) -}}
 {{- if not (hasKey $targets $target) -}}
-{{- $_ := set $ "faults" (append $.faults (printf "config.templates.%s.target: %q is not among the targets: %s" $name $target (keys $targets | sortAlpha | join ", "))) -}}
+{{- include "trunkline.fault" (list $ (printf "config.templates.%s.target: %q is not among the targets: %s" $name $target (keys $targets | sortAlpha | join ", "))) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $_ := include "trunkline.pools" .root | fromJson -}}
 {{- if not (hasKey $templates $name) -}}
-{{- $_ := set $ "faults" (append $.faults (printf "config.pools: %q is not among the templates: %s. Name a pool for each of yours" $name (keys $templates | sortAlpha | join ", "))) -}}
+{{- include "trunkline.fault" (list $ (printf "config.pools: %q is not among the templates: %s. Name a pool of yours instead" $name (keys $templates | sortAlpha | join ", "))) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -69,14 +69,14 @@
 {{- $reserve := dig "reserve" 2 $pool | int -}}
 {{- $ceiling := dig "ceiling" 16 $pool | int -}}
 {{- if gt (add $floor $reserve) $ceiling -}}
-{{- $_ := set $ "faults" (append $.faults (printf "config.pools.%s: floor %d + reserve %d is over ceiling %d" $name $floor $reserve $ceiling)) -}}
+{{- include "trunkline.fault" (list $ (printf "config.pools.%s: floor %d + reserve %d is over ceiling %d" $name $floor $reserve $ceiling)) -}}
 {{- end -}}
 {{- end -}}
 {{- $accounts := include "trunkline.accounts" .root | fromJson -}}
 {{- range $name, $total := include "trunkline.ceilings" .root | fromJson -}}
 {{- $limit := dig "connections_max" 100 (get $accounts $name | default dict) | int -}}
 {{- if gt (int $total) $limit -}}
-{{- $_ := set $ "faults" (append $.faults (printf "config.accounts.%s.connections_max is %d, but the ceilings of its pools sum up to %d: lower config.pools.….ceiling" $name $limit (int $total))) -}}
+{{- include "trunkline.fault" (list $ (printf "config.accounts.%s.connections_max is %d, but the ceilings of its pools sum up to %d in each gateway; lower the ceilings" $name $limit (int $total))) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -88,14 +88,14 @@
 {{- range $name, $template := include "trunkline.templates" .root | fromJson -}}
 {{- $template = default dict $template -}}
 {{- if ne "available" (dig "durability" "available" $template) -}}
-{{- $_ := set $ "faults" (append $.faults (printf "config.templates.%s.durability: strict is not served yet" $name)) -}}
+{{- include "trunkline.fault" (list $ (printf "config.templates.%s.durability: strict is not served yet" $name)) -}}
 {{- end -}}
 {{- $turns := dig "recovery" "user_turns" "transcript" $template -}}
 {{- if eq "audio" $turns -}}
-{{- $_ := set $ "faults" (append $.faults (printf "config.templates.%s.recovery.user_turns: audio is not served yet" $name)) -}}
+{{- include "trunkline.fault" (list $ (printf "config.templates.%s.recovery.user_turns: audio is not served yet" $name)) -}}
 {{- end -}}
 {{- if and (eq "transcript" $turns) (hasKey $template "session") (not (dig "audio" "input" "transcription" "" (default dict $template.session))) -}}
-{{- $_ := set $ "faults" (append $.faults (printf "config.templates.%s.session: audio.input.transcription must be set, or recovery.user_turns be none: a recovered conversation gets its user's turns from there" $name)) -}}
+{{- include "trunkline.fault" (list $ (printf "config.templates.%s.session: audio.input.transcription must be set, or recovery.user_turns be none: from there a recovered conversation gets what its user has said" $name)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
