@@ -19,9 +19,18 @@ from pathlib import Path
 from typing import Final
 
 PYTHON: Final = f"python{sys.version_info.major}.{sys.version_info.minor}"
-ROOTS: Final = ("base-files", "ca-certificates", f"{PYTHON}-minimal", f"lib{PYTHON}-stdlib", "netbase", "tzdata")
-# What others depend on for their installation only, or for a program that is not taken.
-LEFT_OUT: Final = frozenset({"awk", "cdebconf", "debconf", "debconf-2.0", "dpkg", "mawk", "mime-support"})
+# libstdc++ is what grpcio's and uvloop's wheels expect of any machine.
+ROOTS: Final = (
+    "base-files",
+    "ca-certificates",
+    f"{PYTHON}-minimal",
+    f"lib{PYTHON}-stdlib",
+    "libstdc++6",
+    "netbase",
+    "tzdata",
+)
+# What others depend on for their installation only.
+LEFT_OUT: Final = frozenset({"debconf", "dpkg", "mawk"})
 
 KEPT: Final = (
     f"usr/bin/{PYTHON}",
@@ -32,6 +41,7 @@ KEPT: Final = (
     "etc/services",
     "etc/ssl/openssl.cnf",
     "usr/lib",
+    "usr/lib64",
     "usr/share/common-licenses",
     "usr/share/zoneinfo",
 )
@@ -88,8 +98,6 @@ def needed(packages: dict[str, Package]) -> list[Package]:
     waiting = [(name,) for name in ROOTS]
     while waiting:
         names = waiting.pop()
-        if not LEFT_OUT.isdisjoint(names):
-            continue
         package = next((packages[name] for name in names if name in packages), None)
         if package is None:
             raise LookupError(f"none of {', '.join(names)} is installed")
@@ -141,6 +149,7 @@ def lay_out_environment(root: Path) -> None:
     for command in (root / VENV / "bin").iterdir():
         if command.name not in COMMANDS:
             command.unlink()
+    (root / VENV / ".gitignore").unlink(missing_ok=True)
     # `python` was a link to a link that has gone with the others.
     python = root / VENV / "bin/python"
     python.unlink()
@@ -160,6 +169,19 @@ def compile_all(root: Path) -> None:
             invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
         ):
             raise RuntimeError(f"a module below {folder} does not compile")
+
+
+def check_libraries(root: Path) -> None:
+    """Ask the image's own loader for what each library and program needs. Raises RuntimeError where one is missing."""
+    loader = next(path for name in ("lib64", "lib") for path in (root / name).glob("ld-linux*.so.*"))
+    for path in root.rglob("*"):
+        if path.is_symlink() or not path.is_file() or path.open("rb").read(4) != b"\x7fELF":
+            continue
+        place = f"/{path.relative_to(root)}"
+        asked = ["chroot", str(root), f"/{loader.relative_to(root)}", "--list", place]
+        told = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603 our own files
+        if "not found" in told.stdout or "cannot open" in told.stderr:
+            raise RuntimeError(f"{place} lacks a library:\n{told.stdout}{told.stderr}")
 
 
 def settle(root: Path, seconds: int) -> None:
@@ -190,6 +212,7 @@ def main(root: Path) -> None:
     for name, text in WRITTEN.items():
         (root / name).write_text(text, "utf-8")
     lay_out_environment(root)
+    check_libraries(root)
     compile_all(root)
     settle(root, int(os.environ.get("SOURCE_DATE_EPOCH", "1")))
 
