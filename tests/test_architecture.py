@@ -35,6 +35,7 @@ VIOLATIONS = {
     "Only upstream speaks WebSocket as a client": ("gateway/rpc/views.py", "import websockets"),
     "Only store speaks Redis": ("gateway/telemetry/metrics.py", "import redis"),
     "Only telemetry names metrics": ("gateway/store/writer.py", "import prometheus_client"),
+    "Only telemetry makes spans": ("gateway/runtime/teller.py", "import opentelemetry"),
     "Server and client meet only in the contract, and in the command": (
         "gateway/rpc/server.py",
         "import trunkline_client",

@@ -11,6 +11,7 @@ from gateway import __version__
 from gateway.app.descriptors import callers_connections
 from gateway.app.drain import Drain
 from gateway.app.exchange import Exchange
+from gateway.app.observers import Observers, observers
 from gateway.app.prepared import Prepared, prepare, session_options
 from gateway.app.reload import Reload, Source
 from gateway.core.errors import GatewayError
@@ -39,7 +40,7 @@ from gateway.store.tenants import RedisTenants
 from gateway.store.tokens import SealedTokens
 from gateway.telemetry.health import Health, LoopLag, Status
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.observers import PoolMetrics, SessionMetrics, StoreMetrics
+from gateway.telemetry.observers import StoreMetrics
 from gateway.telemetry.ops_http import OpsOptions, OpsServer
 from gateway.upstream.dialer import DialOptions, RealtimeDialer
 
@@ -92,7 +93,8 @@ class Gateway:
             # An embedded store has one gateway; of another Redis nothing is known before it has answered.
             assumed = SlotsOptions(gateways_assumed=1) if settings.redis.url == "embedded" else SlotsOptions()
             slots = RedisSlots(store.writer, parts.slots(settings), assumed)
-            exchange = self._exchange(slots)
+            told = await stack.enter_async_context(observers(settings, self._metrics))
+            exchange = self._exchange(slots, told)
             self.pools = exchange.pools
             await stack.enter_async_context(slots)
             stack.push_async_callback(exchange.stop)
@@ -104,7 +106,7 @@ class Gateway:
             telling = loop.create_task(tenants.run(), name="tenants")
             stack.push_async_callback(_cancelled, telling)
             directory = Directory(
-                self._session_parts(exchange, store, reservations, tokens, tenants), settings.limits.sessions_max
+                self._session_parts(exchange, store, reservations, tokens, tenants, told), settings.limits.sessions_max
             )
             self._metrics.watch_pools(exchange)
             self._metrics.watch_breakers(lambda: exchange.breakers)
@@ -161,9 +163,9 @@ class Gateway:
                     _log.warning("store_setting", message=sentence)
             yield store, keys
 
-    def _exchange(self, slots: RedisSlots) -> Exchange:
+    def _exchange(self, slots: RedisSlots, told: Observers) -> Exchange:
         dialer = RealtimeDialer(self._accounts, DialOptions(user_agent=f"trunkline/{__version__}"))
-        exchange = Exchange(dialer, slots, PoolMetrics(self._metrics))
+        exchange = Exchange(dialer, slots, told.pools)
         exchange.build(self._settings, self._first.templates)
         slots.on_recall, slots.on_fenced = exchange.give_back, exchange.fence
         return exchange
@@ -175,7 +177,13 @@ class Gateway:
         return tenants
 
     def _session_parts(
-        self, exchange: Exchange, store: RedisStore, reservations: Reservations, tokens: SealedTokens, tenants: Tenants
+        self,
+        exchange: Exchange,
+        store: RedisStore,
+        reservations: Reservations,
+        tokens: SealedTokens,
+        tenants: Tenants,
+        told: Observers,
     ) -> SessionParts:
         return SessionParts(
             pools=exchange.pools,
@@ -183,7 +191,7 @@ class Gateway:
             tenants=tenants,
             lanes=LaneParts(store, RecordForm(), LaneOptions(hold_ms=self._settings.store.durable_hold_ms)),
             tokens=ResumeTokens(tokens),
-            observer=SessionMetrics(self._metrics),
+            observer=told.sessions,
             owner_address=self._settings.grpc.advertise or "",
             options=session_options(self._settings),
         )

@@ -34,6 +34,8 @@ class Opening(Struct, frozen=True):
     moves: bool = False
     # What went up before the caller's own words.
     first: tuple[Mapping[str, Any], ...] = ()
+    # The span of its first owner, as W3C `traceparent` says it; empty = it is not traced.
+    trace: str = ""
 
     def request(self) -> out.OpenRequest:
         """Return what the caller had asked for."""

@@ -16,6 +16,9 @@ from gateway.runtime.ports import CallerGoneError
 # So long before a call's deadline nothing is written any more: gRPC refuses a write that the deadline overtakes, and
 # never lets go of the future that it has made for it.
 LAST_WRITE_SECONDS: Final = 0.02
+# Of the caller's own span: W3C trace context. Its value has 55 characters; what is much longer is none.
+TRACEPARENT: Final = "traceparent"
+TRACEPARENT_MAX: Final = 128
 # In which a deadline that is due ends the call at its both ends.
 MORE_SECONDS: Final = 1.0
 Context: TypeAlias = "grpc.aio.ServicerContext[session.ConverseRequest, session.ConverseResponse]"
@@ -36,6 +39,7 @@ class GrpcStream:
         self._now = asyncio.get_running_loop().time
         self._ends_at = self._now() + self.remaining_seconds() - LAST_WRITE_SECONDS
         self.size_bytes = self.audio_position = self.written_bytes = 0
+        self.trace = _trace_of(context)
         self.ack: CallerAck | None = None
 
     def leave(self) -> None:
@@ -92,3 +96,11 @@ class GrpcStream:
     def _too_large(self, size: int) -> CallerError:
         text = f"the message has {size} bytes; {self._message_max_bytes} are allowed"
         return CallerError(Reason.MESSAGE_TOO_LARGE, text)
+
+
+def _trace_of(context: Context) -> str:
+    """Return what the caller says of its span; whoever makes spans checks it."""
+    for name, value in context.invocation_metadata() or ():
+        if name == TRACEPARENT and isinstance(value, str) and len(value) <= TRACEPARENT_MAX:
+            return value
+    return ""

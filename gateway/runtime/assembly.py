@@ -70,10 +70,10 @@ def assemble(
     sent = Sent(options.audio_max_bytes, turns.output_format.sample_bytes) if is_resumable else None
     outbox = Outbox(options, sent)
     lanes = Lanes(SessionKey(session.principal.tenant, session.id), epoch, outbox, parts.lanes, seq, cseq)
-    relay = Relay(template, conversation, continuity, lanes, outbox, parts.observer, intake)
+    relay = Relay(template, conversation, continuity, lanes, outbox, session.observer, intake)
     callers = CallerKeeping(session, first, relay, lanes, outbox, parts, intake, claim)
     if intake is not None:
-        began = claim.retold.opening if claim is not None else entry_of(opening)
+        began = claim.retold.opening if claim is not None else entry_of(opening, session.observer.trace)
         callers.snapshots = Snapshots(session, began, relay, lanes, intake)
     ready = claim.line if claim is not None else None
     lines = LineKeeping(session, opening, relay, callers, lanes, line, leases, parts, ready)

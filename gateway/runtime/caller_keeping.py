@@ -261,7 +261,7 @@ class CallerKeeping:
         self._relay.caller_back()
         self._outbox.put_first(out.Outgoing(resumed, epoch=self._lanes.epoch))
         outcome, seconds = resumed.outcome.name.lower(), round(away_seconds, 3)
-        self._parts.observer.resumed(outcome, self._now() - attachment.came_at)
+        self._session.observer.resumed(outcome, self._now() - attachment.came_at)
         _log.info("caller_back", session_id=session.id, pool=session.pool, result=outcome, duration_seconds=seconds)
 
     def _resumed(self, request: out.ResumeRequest) -> out.Resumed:

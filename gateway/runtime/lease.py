@@ -9,6 +9,7 @@ from gateway.core.effects import Grant, Reject
 from gateway.core.errors import LeaseEndedError, Reason
 from gateway.core.events import LineSource
 from gateway.core.ids import LeaseId
+from gateway.runtime.open_line import OpenLine
 from gateway.runtime.ports import Upstream
 
 
@@ -67,7 +68,7 @@ class HeldReservation:
 class LeasedLine:
     """What a holder has: the line, until the lease ends. Afterwards every use raises."""
 
-    def __init__(self, grant: Grant, upstream: Upstream, holder: Holder, source: LineSource, granted_at: float) -> None:
+    def __init__(self, grant: Grant, line: OpenLine, holder: Holder, source: LineSource, granted_at: float) -> None:
         """Wrap a granted line."""
         self.lease_id = grant.lease_id
         self.source = source
@@ -76,7 +77,8 @@ class LeasedLine:
         self.waited_seconds = grant.waited_seconds
         self.holder = holder
         self.granted_at = granted_at
-        self._upstream: Upstream | None = upstream
+        self.dial = line.dial
+        self._upstream: Upstream | None = line.upstream
 
     @property
     def upstream(self) -> Upstream:

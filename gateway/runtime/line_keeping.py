@@ -184,14 +184,14 @@ class LineKeeping:
                     await self._present.leases.aclose()
                 delay = self._recovery.failed(error, self._now())
                 if delay is None:
-                    self._parts.observer.recovered(cause, "failed", self._now() - began)
+                    self._session.observer.recovered(cause, "failed", self._now() - began)
                     raise lost from None
                 await asyncio.sleep(delay)
         if self._session.is_ending:
             return
         self._session.move(SessionEvent.UPSTREAM_READY)
         self._tell(self._session.state, "line_replaced", unrestored)
-        self._parts.observer.recovered(cause, "ok", self._now() - began)
+        self._session.observer.recovered(cause, "ok", self._now() - began)
         _log.info("line_replaced", reason=lost.reason, **self._words(began, unrestored))
 
     # A line that nobody needs.
@@ -248,7 +248,7 @@ class LineKeeping:
         try:
             unrestored = await self._switch(await self._take_next(0.0))
         except GatewayError as error:
-            self._parts.observer.rotated(self._trigger, "failed")
+            self._session.observer.rotated(self._trigger, "failed", self._now() - began)
             _log.warning("rotation_failed", session_id=self._session.id, reason=error.reason)
             raise UpstreamError(Reason.UPSTREAM_CLOSED, error.message) from None
         finally:
@@ -257,7 +257,7 @@ class LineKeeping:
             return
         self._session.move(SessionEvent.UPSTREAM_READY)
         self._tell(self._session.state, "rotation", unrestored)
-        self._parts.observer.rotated(self._trigger, "ok")
+        self._session.observer.rotated(self._trigger, "ok", self._now() - began)
         _log.info("line_rotated", **self._words(began, unrestored))
 
     # Both.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.errors import Reason
-from gateway.core.events import ClosedReason, Usage
+from gateway.core.events import ClosedReason, ResponseDone, Usage
 from gateway.core.pool_limits import PoolStats
 from gateway.core.principal import Principal
 from gateway.runtime.ports import DialTimes
@@ -32,6 +32,8 @@ class SessionReport:
     usage: Usage
     # None = the prices of the model are not known.
     cost_dollars: float | None = None
+    # The session's span, as W3C `traceparent` says it; empty = it has none.
+    trace: str = ""
 
 
 class PoolObserver(Protocol):
@@ -43,8 +45,8 @@ class PoolObserver(Protocol):
     def granted(self, pool: str, entry_age_seconds: float) -> None:
         """A line that had stood ready for so long was handed out."""
 
-    def dialled(self, pool: str, result: str, times: DialTimes) -> None:
-        """One dial ended: `ok` or a reason in lower case."""
+    def dialled(self, pool: str, result: str, times: DialTimes) -> str:
+        """One dial ended: `ok` or a reason in lower case. Return its span, for who gets the line; empty = none."""
 
     def connection_closed(self, pool: str, reason: str) -> None:
         """One line is closed."""
@@ -58,6 +60,19 @@ class PoolObserver(Protocol):
 
 class SessionObserver(Protocol):
     """Hears what sessions do. Every method returns at once and never raises."""
+
+    @property
+    def trace(self) -> str:
+        """The span of the session, as W3C `traceparent` says it; empty = it has none."""
+
+    def of_session(self, parent: str) -> "SessionObserver":
+        """A session begins, below the span `parent` (empty = none): return who hears what happens in it."""
+
+    def leased(self, source: str, waited_seconds: float, dial: str) -> None:
+        """The session has a line from now on, whose dial was the span `dial`."""
+
+    def answered(self, done: ResponseDone) -> None:
+        """An answer ended now."""
 
     def session_ended(self, report: SessionReport) -> None:
         """One session ended."""
@@ -74,8 +89,8 @@ class SessionObserver(Protocol):
     def resumed(self, outcome: str, seconds: float) -> None:
         """A caller that came back was answered after so long: `reattached` to its line, or `rebuilt` on another."""
 
-    def rotated(self, trigger: str, result: str) -> None:
-        """A line was left before its end: `ok`, or `failed` where its successor was lost at once."""
+    def rotated(self, trigger: str, result: str, seconds: float) -> None:
+        """A line was left before its end: `ok`, or `failed` where its successor was lost at once. It took so long."""
 
     def relayed(self, direction: str, seconds: float) -> None:
         """One sampled frame was passed on; direction = up or down."""

@@ -12,3 +12,5 @@ class OpenLine:
     upstream: Upstream
     pool: str
     ready_since: float | None
+    # The span of its dial; empty = none.
+    dial: str = ""

@@ -92,8 +92,8 @@ def named(opening: Opening, continuity: Continuity) -> Opening:
     return replace(opening, request=structs.replace(opening.request, history=history))
 
 
-def entry_of(opening: Opening) -> record.Opening:
-    """Return what another owner of the session would have to know of its beginning."""
+def entry_of(opening: Opening, trace: str) -> record.Opening:
+    """Return what another owner of the session would have to know of its beginning; `trace` = its span."""
     request = opening.request
     greeting = () if request.greet is None else (first_words(request.greet),)
     return record.Opening(
@@ -106,6 +106,7 @@ def entry_of(opening: Opening) -> record.Opening:
         idle_max_seconds=request.idle_max_seconds,
         moves=request.moves,
         first=(*request.history, *greeting),
+        trace=trace,
     )
 
 

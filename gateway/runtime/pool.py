@@ -18,7 +18,8 @@ from gateway.core.reservation import ReservationEvent
 from gateway.core.template import Template
 from gateway.runtime.lease import HeldReservation, Holder, LeasedLine, Place, RejectedError, Wish, source_of
 from gateway.runtime.observers import PoolObserver
-from gateway.runtime.ports import CallerGoneError, Upstream
+from gateway.runtime.open_line import OpenLine
+from gateway.runtime.ports import CallerGoneError
 from gateway.runtime.refusals import refusal
 from gateway.runtime.trunk_group import Answer, TrunkGroup
 
@@ -103,8 +104,8 @@ class WarmPool:
         Raises `CapacityError`, `UpstreamError` or `CallerError` (a reservation that has ended), and
         `CallerGoneError` when the wish is abandoned.
         """
-        grant, upstream = await self._acquire(wish)
-        line = LeasedLine(grant, upstream, wish.holder, source_of(wish, grant), self._now())
+        grant, opened = await self._acquire(wish)
+        line = LeasedLine(grant, opened, wish.holder, source_of(wish, grant), self._now())
         self.leases[grant.lease_id] = line
         try:
             yield line
@@ -186,7 +187,7 @@ class WarmPool:
 
     # Inside.
 
-    async def _acquire(self, wish: Wish) -> tuple[Grant, Upstream]:
+    async def _acquire(self, wish: Wish) -> tuple[Grant, OpenLine]:
         now, waiter_id = self._now(), WaiterId(next(_waiter_ids))
         answer = self._group.expect(waiter_id, wish.safety_identifier)
         try:
@@ -224,7 +225,7 @@ class WarmPool:
         except KeyError:
             raise CallerError(Reason.LEASE_ENDED, "the reservation has ended") from None
 
-    async def _answered(self, waiter_id: WaiterId, answer: Answer, wish: Wish) -> tuple[Grant, Upstream] | Reserve:
+    async def _answered(self, waiter_id: WaiterId, answer: Answer, wish: Wish) -> tuple[Grant, OpenLine] | Reserve:
         """Wait for the answer, and tell the caller its place meanwhile. A hit needs no turn of the loop."""
         asked_at, told = self._now(), 0
         while not answer.done():
@@ -255,7 +256,7 @@ class WarmPool:
         if isinstance(given, tuple):
             self._perform(self._core.release(given[0].lease_id, "holder_cancelled", self._now()))
 
-    def _withdraw(self, waiter_id: WaiterId, answer: Answer) -> tuple[Grant, Upstream] | Reserve | None:
+    def _withdraw(self, waiter_id: WaiterId, answer: Answer) -> tuple[Grant, OpenLine] | Reserve | None:
         """Leave the queue; return what had been given already."""
         self._group.forget(waiter_id)
         if answer.done() and not answer.cancelled() and answer.exception() is None:

@@ -41,6 +41,10 @@ class CallerStream(Protocol):
     def written_bytes(self) -> int:
         """How many bytes of messages were written so far."""
 
+    @property
+    def trace(self) -> str:
+        """The caller's own span, as W3C `traceparent` says it; empty = it has none. Not checked."""
+
     def remaining_seconds(self) -> float:
         """How long the caller will wait for the end of the call; +inf = for ever."""
 
@@ -57,9 +61,10 @@ class CallerGoneError(Exception):
 
 @dataclass(slots=True)
 class DialTimes:
-    """How long each stage of one dial took, in seconds; a stage that was not reached is absent."""
+    """How long one dial took, in seconds: each stage (one that was not reached is absent), and all of it."""
 
     stages: dict[str, float] = field(default_factory=dict)
+    total: float = 0.0
 
 
 class Upstream(Protocol):

@@ -57,6 +57,7 @@ class LiveSession:
         self.pool = self.model = ""
         # Who opened it; whoever resumes it is the same.
         self.principal = attachment.stream.principal
+        self.observer = parts.observer.of_session(claim.retold.opening.trace if claim else attachment.stream.trace)
         # Its streams, once it has a line.
         self.callers: CallerKeeping | None = None
         self.line: LeasedLine | None = None
@@ -140,8 +141,8 @@ class LiveSession:
             ending = await self._live()
         finally:
             if ending.error is not None:
-                self._parts.observer.refused(ending.error.reason)
-            self._parts.observer.session_ended(report(self, ending, self._now()))
+                self.observer.refused(ending.error.reason)
+            self.observer.session_ended(report(self, ending, self._now()))
         return ending.error
 
     async def _live(self) -> Ending:
@@ -162,8 +163,7 @@ class LiveSession:
         return ending
 
     async def _hold_line(self) -> Ending:
-        parts = self._parts
-        claim = self._claim
+        parts, claim = self._parts, self._claim
         opening = claim.opening if claim else await prepare(self.request, self.principal, parts)
         self.pool, self.model = opening.pool.name, opening.pool.template.line_class.model
         async with AsyncExitStack() as leases:
@@ -194,6 +194,7 @@ class LiveSession:
     def takes(self, line: LeasedLine) -> None:
         """Have this line from now on."""
         self.line, self.upstream_session_id = line, line.upstream.session_id
+        self.observer.leased(line.source.name.lower(), line.waited_seconds, line.dial)
 
     async def _converse(self, begins: Opening | Claim, line: LeasedLine | None, leases: AsyncExitStack) -> Ending:
         parts = self._parts
@@ -206,7 +207,7 @@ class LiveSession:
             relay.attach(line.upstream)
             self.move(SessionEvent.UPSTREAM_READY)
             token = callers.downlink.issue_token() if callers.is_resumable else ""
-            entry = entry_of(opening) if callers.is_resumable else None
+            entry = entry_of(opening, self.observer.trace) if callers.is_resumable else None
             lanes.control(opened(self, line, opening.pool.template, parts, token), opening=entry)
         works: list[Callable[[], Awaitable[None]]] = [
             lanes.run,

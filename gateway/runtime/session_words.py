@@ -116,4 +116,5 @@ def report(session: "LiveSession", ending: Ending, now: float) -> SessionReport:
         responses=tally.responses,
         usage=tally.usage,
         cost_dollars=dollars(session.model, tally.usage),
+        trace=session.observer.trace,
     )

@@ -94,6 +94,8 @@ class Teller:
             event = self._cut(event, dropped)
             sent_ms, received_ms = (fmt.milliseconds(n * fmt.sample_bytes) for n in (event.sent_samples, received))
             self._continuity.interrupted(event, sent_ms, received_ms)
+        if isinstance(event, out.ResponseDone):
+            self._observer.answered(event)
         if isinstance(event, out.ControlEvent):
             self._lanes.control(event, self._note(event))
         else:

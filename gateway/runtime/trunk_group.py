@@ -31,7 +31,7 @@ SLOT_RETRY_SECONDS: Final = 0.25
 _KINDS: Final = {Urgency.RECOVERY: SlotKind.SPARE, Urgency.WAITER: SlotKind.LEASED, Urgency.REFILL: SlotKind.WARM}
 _log = structlog.get_logger(__name__)
 # A waiter's answer: its line, or that a unit is kept for it.
-Granted = tuple[Grant, Upstream]
+Granted = tuple[Grant, OpenLine]
 Answer = asyncio.Future[Granted | Reserve]
 
 
@@ -163,7 +163,7 @@ class TrunkGroup:
         # The line goes along: it may be lost before the caller's task runs.
         line = self._lines[grant.connection_id]
         line.ready_since = None
-        self._answer(grant.waiter_id, (grant, line.upstream))
+        self._answer(grant.waiter_id, (grant, line))
 
     def _answer(self, waiter_id: WaiterId, answer: Granted | Reserve) -> None:
         self._answers.pop(waiter_id).set_result(answer)
@@ -204,7 +204,7 @@ class TrunkGroup:
 
     async def _connect(self, dial: Dial) -> None:
         connection_id, pool = dial.connection_id, dial.pool or self.bare_name
-        times = DialTimes()
+        times, began = DialTimes(), self.now()
         template = self.templates.get(dial.pool)
         session = {**template.session, "type": self.line_class.session_type} if template else None
         of_class = self.line_class.safety_identifier
@@ -212,6 +212,7 @@ class TrunkGroup:
         try:
             upstream = await self._dialer.dial(self.line_class, session, times, identifier)
         except DialError as error:
+            times.total = self.now() - began
             _log.warning("dial_failed", pool=pool, reason=error.reason, error=error.message)
             self._failed(dial, error, times)
             return
@@ -219,8 +220,8 @@ class TrunkGroup:
             _log.exception("dial_failed", pool=pool, error=type(error).__name__)
             self._failed(dial, DialError(Reason.INTERNAL, "a dial failed inside the gateway"), times)
             return
-        self._observer.dialled(pool, "ok", times)
-        self._lines[connection_id] = OpenLine(upstream, pool, self.now())
+        times.total = self.now() - began
+        self._lines[connection_id] = OpenLine(upstream, pool, self.now(), self._observer.dialled(pool, "ok", times))
         self._places.become(connection_id, SlotKind.WARM)
         self._tasks.spawn(self._watch(connection_id, upstream), "watch")
         self.perform(self.core.dial_succeeded(connection_id, upstream.life_seconds, self.now()))

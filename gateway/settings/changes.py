@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from gateway.settings.whole import Settings
 
 # Read once: listeners, the store's connection and the bounds of running sessions stand on them.
-_FIXED: Final = ("profile", "grpc", "ops", "door", "redis", "rotate", "limits")
+_FIXED: Final = ("profile", "grpc", "ops", "door", "redis", "rotate", "limits", "tracing")
 # Their files, and where those are, may change.
 _KEYS_OF: Final = {"store": {"sealing_keys"}, "account": {"key_file"}}
 

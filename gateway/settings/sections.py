@@ -47,6 +47,14 @@ def _host_and_port(address: str) -> str:
 ListenAddress = Annotated[str, AfterValidator(_host_and_port)]
 
 
+def port_is_valid(parts: SplitResult) -> bool:
+    """Whether the port of a URL, where it has one, is a port."""
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+
+
 class TlsSettings(Section):
     """Files of a listener's TLS; changed files are used without a restart."""
 
@@ -163,13 +171,6 @@ class AccountSettings(Section):
     )
 
 
-def _port_is_valid(parts: SplitResult) -> bool:
-    try:
-        return parts.port is None or parts.port > 0
-    except ValueError:
-        return False
-
-
 class TargetSettings(Section):
     """A place that speaks the Realtime API."""
 
@@ -181,7 +182,7 @@ class TargetSettings(Section):
     def _safe(self) -> "TargetSettings":
         parts = urlsplit(self.url)
         extra = "@" in parts.netloc or parts.query or parts.fragment
-        if parts.scheme not in ("ws", "wss") or not parts.hostname or extra or not _port_is_valid(parts):
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or extra or not port_is_valid(parts):
             raise ValueError("url must be wss://HOST[:PORT]/PATH, without a user, a query or a fragment")
         if parts.scheme == "ws" and not is_loopback(parts.hostname):
             raise ValueError("url may be ws:// on loopback only: the key would travel in the clear")

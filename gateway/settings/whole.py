@@ -21,6 +21,7 @@ from gateway.settings.sections import (
     TemplateSettings,
     is_loopback,
 )
+from gateway.settings.tracing import TracingSettings
 from gateway.store.address import RedisAddress, parse
 
 ENV_PREFIX: Final = "TRUNKLINE_"
@@ -50,6 +51,7 @@ class Settings(BaseSettings):
     pools: dict[str, PoolSettings] = Field({"default": PoolSettings()}, description="keyed by template")
     rotate: RotateSettings = RotateSettings()
     limits: LimitSettings = LimitSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -69,6 +69,8 @@ def canonical(report: SessionReport) -> None:
         responses=report.responses,
         cost_dollars=None if report.cost_dollars is None else round(report.cost_dollars, 6),
         **{name: getattr(usage, name) for name in usage.__struct_fields__},
+        # Of W3C's four parts the second; only where the session has a span.
+        **({"trace_id": report.trace.split("-")[1]} if report.trace else {}),
     )
 
 

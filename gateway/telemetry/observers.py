@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.core.errors import Reason
-from gateway.core.events import Usage
-from gateway.runtime.observers import SessionReport
+from gateway.core.events import ResponseDone, Usage
+from gateway.runtime.observers import SessionObserver, SessionReport
 from gateway.runtime.ports import DialTimes
 from gateway.telemetry.logs import canonical
 from gateway.telemetry.metrics import Metrics
@@ -30,11 +30,12 @@ class PoolMetrics:
         self._metrics.entry_age[pool,].observe(entry_age_seconds)
         self._metrics.idle_line[pool,].inc(entry_age_seconds)
 
-    def dialled(self, pool: str, result: str, times: DialTimes) -> None:
-        """Count one dial and the stages that it reached, also where it failed."""
+    def dialled(self, pool: str, result: str, times: DialTimes) -> str:
+        """Count one dial and the stages that it reached, also where it failed; it has no span."""
         self._metrics.dials[pool, result].inc()
         for stage, seconds in times.stages.items():
             self._metrics.dial[pool, stage].observe(seconds)
+        return ""
 
     def connection_closed(self, pool: str, reason: str) -> None:
         """Count one closed line."""
@@ -56,6 +57,22 @@ class SessionMetrics:
         """Count in `metrics`; `log` writes the line and never raises."""
         self._metrics = metrics
         self._log = log
+
+    @property
+    def trace(self) -> str:
+        """No session has a span."""
+        return ""
+
+    def of_session(self, parent: str) -> SessionObserver:
+        """Hear of every session alike."""
+        del parent
+        return self
+
+    def leased(self, source: str, waited_seconds: float, dial: str) -> None:
+        """Count nothing: the pool has."""
+
+    def answered(self, done: ResponseDone) -> None:
+        """Count nothing: its parts are."""
 
     def session_ended(self, report: SessionReport) -> None:
         """Count the session's tokens and write its line."""
@@ -85,8 +102,9 @@ class SessionMetrics:
         """Record how soon a caller that came back was answered."""
         self._metrics.resume[outcome,].observe(seconds)
 
-    def rotated(self, trigger: str, result: str) -> None:
+    def rotated(self, trigger: str, result: str, seconds: float) -> None:
         """Count a line that was left before its end."""
+        del seconds
         self._metrics.rotations[trigger, result].inc()
 
     def relayed(self, direction: str, seconds: float) -> None:

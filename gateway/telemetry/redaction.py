@@ -124,7 +124,7 @@ _FIELDS_BY_KIND: Final[Mapping[Callable[[object], Plain], str]] = {
     word: """event level timestamp logger session_id pool upstream_session_id source state
         previous_state task stage result method status component target account provider
         model template template_version profile durability address owner_address peer signal
-        version key_id connection_id lease_id waiter_id response_id item_id event_id upstream_code
+        version key_id connection_id lease_id waiter_id trace_id response_id item_id event_id upstream_code
         code command pools direction trigger outcome health rights names components""",
     label: "tenant caller correlation_id",
     text: "reason cause error message detail hint path",

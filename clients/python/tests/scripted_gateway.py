@@ -77,6 +77,7 @@ class ScriptedGateway(
         self.script = script
         self.address = ""
         self.headers: list[str | bytes | None] = []
+        self.spans: list[str | bytes | None] = []
         self.asked = threading.Event()
         self.stalled = threading.Event()
         # What happens to reservations.
@@ -172,7 +173,9 @@ class ScriptedGateway(
         return admin_pb2.GetCapabilitiesResponse(version="1")
 
     def _note(self, context: grpc.ServicerContext) -> None:
-        self.headers.append(dict(context.invocation_metadata()).get("authorization"))
+        metadata = dict(context.invocation_metadata())
+        self.headers.append(metadata.get("authorization"))
+        self.spans.append(metadata.get("traceparent"))
 
 
 @contextmanager

@@ -146,3 +146,14 @@ async def test_without_a_token_there_is_no_header(connect: Connect) -> None:
         async with connect(gateway.address) as client:
             await client.pools()
         assert gateway.headers == [None]
+
+
+SPAN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(("told", "shown"), [(SPAN, SPAN), ("", None), ("no span\n", None)])
+async def test_a_call_says_in_which_span_it_is_made(connect: Connect, told: str, shown: str | None) -> None:
+    with serving(scripts.text_turn) as gateway:
+        async with connect(gateway.address, token="t", traceparent=lambda: told) as client:
+            await client.pools()
+        assert (gateway.headers, gateway.spans) == (["Bearer t"], [shown])

@@ -5,6 +5,7 @@ Pure, but for reading the TLS files.
 
 import dataclasses
 import ipaddress
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,8 @@ Metadata = tuple[tuple[str, str], ...]
 _LOCAL_SCHEMES: Final = ("unix:", "unix-abstract:")
 # A URL, which gRPC would take for a name to look up.
 _NOT_SCHEMES: Final = ("http:", "https:", "grpc:", "grpcs:", "ws:", "wss:")
+# W3C Trace Context: version, trace, span, flags.
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _IP_SCHEMES: Final = ("ipv4:", "ipv6:", "dns:///", "dns:")
 
 # One of a name's addresses by chance; the next one beside it where that does not answer.
@@ -141,16 +144,30 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def authorization(token: str | Callable[[], str]) -> Callable[[], Metadata]:
-    """Return what gives the metadata of a call that shows `token`; empty = none.
+def call_metadata(
+    token: str | Callable[[], str], traceparent: Callable[[], str] | None = None
+) -> Callable[[], Metadata]:
+    """Return what gives the metadata of a call: it shows `token` (empty = none), and what span it belongs to.
 
     Raises ValueError for a token that no header can carry, at once or, where the token is asked
-    for with each call, then. The error never shows the token.
+    for with each call, then. The error never shows the token. What is no W3C `traceparent` is left out: for the
+    sake of a trace no call fails.
     """
+    shown = _authorization(token)
+    if traceparent is None:
+        return shown
+    return lambda: (*shown(), *_span(traceparent()))
+
+
+def _authorization(token: str | Callable[[], str]) -> Callable[[], Metadata]:
     if callable(token):
         return lambda: _bearer(token())
     metadata = _bearer(token)
     return lambda: metadata
+
+
+def _span(traceparent: str) -> Metadata:
+    return (("traceparent", traceparent),) if _TRACEPARENT.fullmatch(traceparent) else ()
 
 
 def _bearer(token: str) -> Metadata:

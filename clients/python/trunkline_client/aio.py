@@ -36,7 +36,7 @@ from trunkline_client._aio_dialling import AsyncDialler
 from trunkline_client._aio_lease import AsyncLease
 from trunkline_client._aio_resumable import ResumableAsyncSession
 from trunkline_client._aio_session import AsyncSession
-from trunkline_client._channel import authorization, channel_arguments, channel_credentials, stream_arguments
+from trunkline_client._channel import call_metadata, channel_arguments, channel_credentials, stream_arguments
 from trunkline_client.errors import refusal
 from trunkline_client.options import RESUMABLE_BY_DEFAULT, ConnectionOptions
 
@@ -54,7 +54,12 @@ class AsyncClient:
     """
 
     def __init__(
-        self, address: str, *, token: str | Callable[[], str] = "", options: ConnectionOptions = _DEFAULTS
+        self,
+        address: str,
+        *,
+        token: str | Callable[[], str] = "",
+        options: ConnectionOptions = _DEFAULTS,
+        traceparent: Callable[[], str] | None = None,
     ) -> None:
         """Prepare; nothing is sent.
 
@@ -64,6 +69,8 @@ class AsyncClient:
             token: What is shown with each call, and nowhere else; or a function that returns it,
                 asked before each call. Empty = none.
             options: Deadlines, limits, TLS.
+            traceparent: A function that returns the span in which a call is made, as W3C `traceparent`
+                says it, asked before each call; the gateway's spans stand below it. Empty = none.
 
         Raises:
             ValueError: For plaintext to another machine, for what is no target or no token.
@@ -73,7 +80,7 @@ class AsyncClient:
         self._options = options
         self._arguments = channel_arguments(address, options)
         self._credentials = channel_credentials(address, options)
-        self._metadata = authorization(token)
+        self._metadata = call_metadata(token, traceparent)
         self._channel: aio.Channel | None = None
         self._dialler = AsyncDialler(address, self._channel_to, self._converse)
 

@@ -31,7 +31,7 @@ from trunkline.v1.session_pb2 import ConverseRequest, GetSessionRequest, GetSess
 from trunkline.v1.session_pb2_grpc import SessionServiceStub
 
 from trunkline_client import _requests, inputs
-from trunkline_client._channel import authorization, channel_arguments, channel_credentials, stream_arguments
+from trunkline_client._channel import call_metadata, channel_arguments, channel_credentials, stream_arguments
 from trunkline_client._status import error_of
 from trunkline_client._sync_call import ConverseCall, RenewalCall, make_channel, only_answer
 from trunkline_client._sync_dialling import Dialler
@@ -55,7 +55,12 @@ class Client:
     """
 
     def __init__(
-        self, address: str, *, token: str | Callable[[], str] = "", options: ConnectionOptions = _DEFAULTS
+        self,
+        address: str,
+        *,
+        token: str | Callable[[], str] = "",
+        options: ConnectionOptions = _DEFAULTS,
+        traceparent: Callable[[], str] | None = None,
     ) -> None:
         """Prepare; nothing is sent.
 
@@ -65,6 +70,8 @@ class Client:
             token: What is shown with each call, and nowhere else; or a function that returns it,
                 asked before each call. Empty = none.
             options: Deadlines, limits, TLS.
+            traceparent: A function that returns the span in which a call is made, as W3C `traceparent`
+                says it, asked before each call; the gateway's spans stand below it. Empty = none.
 
         Raises:
             ValueError: For plaintext to another machine, for what is no target or no token.
@@ -74,7 +81,7 @@ class Client:
         self._options = options
         self._arguments = channel_arguments(address, options)
         self._credentials = channel_credentials(address, options)
-        self._metadata = authorization(token)
+        self._metadata = call_metadata(token, traceparent)
         self._channel: grpc.Channel | None = None
         self._dialler = Dialler(address, self._channel_to, self._converse)
 

@@ -156,6 +156,7 @@ class Caller:
     def __init__(self, principal: Principal = ACME) -> None:
         self.principal = principal
         self.size_bytes = self.audio_position = self.written_bytes = 0
+        self.trace = ""
         self.ack: out.CallerAck | None = None
         self.acks: list[out.GatewayAck] = []
         # After so long without a word it says what has come; None = never.
@@ -469,6 +470,10 @@ class Observer:
         self.relays: list[str] = []
         self.recoveries: list[tuple[str, str, float]] = []
         self.rotations: list[tuple[str, str]] = []
+        self.parents: list[str] = []
+        self.leases: list[tuple[str, str]] = []
+        self.answers: list[str] = []
+        self.trace = ""
         self.resumes: list[tuple[str, float]] = []
         self.idle_seconds: list[float] = []
         self.first_audibles: list[float] = []
@@ -483,8 +488,9 @@ class Observer:
     def granted(self, pool: str, entry_age_seconds: float) -> None:
         self.entry_ages.append(entry_age_seconds)
 
-    def dialled(self, pool: str, result: str, times: DialTimes) -> None:
+    def dialled(self, pool: str, result: str, times: DialTimes) -> str:
         self.dials.append(result)
+        return f"dial-{len(self.dials)}"
 
     def connection_closed(self, pool: str, reason: str) -> None:
         self.closed.append(reason)
@@ -494,6 +500,16 @@ class Observer:
 
     def lease_ended(self, pool: str, held_seconds: float) -> None:
         self.held.append(held_seconds)
+
+    def of_session(self, parent: str) -> "Observer":
+        self.parents.append(parent)
+        return self
+
+    def leased(self, source: str, waited_seconds: float, dial: str) -> None:
+        self.leases.append((source, dial))
+
+    def answered(self, done: out.ResponseDone) -> None:
+        self.answers.append(done.status)
 
     def session_ended(self, report: SessionReport) -> None:
         self.reports.append(report)
@@ -507,7 +523,7 @@ class Observer:
     def recovered(self, cause: str, result: str, seconds: float) -> None:
         self.recoveries.append((cause, result, seconds))
 
-    def rotated(self, trigger: str, result: str) -> None:
+    def rotated(self, trigger: str, result: str, seconds: float) -> None:
         self.rotations.append((trigger, result))
 
     def relayed(self, direction: str, seconds: float) -> None:

@@ -32,6 +32,7 @@ FIXED: Final[dict[str, tuple[dict[str, Any], list[str]]]] = {
     "retention": ({"store": {"replicas_wait": 1}}, ["store"]),
     "rotate": ({"rotate": {"before_seconds": 1}}, ["rotate"]),
     "limits": ({"limits": {"drain_seconds": 1}}, ["limits"]),
+    "tracing": ({"tracing": {"sample_ratio": 0.5}}, ["tracing"]),
     "an account more": ({"accounts": TWO}, ["accounts"]),
     "another account": ({"accounts": {"other": {}}, "targets": {"openai": {"accounts": ["other"]}}}, ["accounts"]),
     "an account's places": ({"accounts": {"main": {"connections_max": 50}}}, ["accounts.main"]),

@@ -98,7 +98,7 @@ def test_lines_that_were_replaced_are_counted_and_timed() -> None:
     sessions = SessionMetrics(metrics)
     sessions.recovered("line_lost", "ok", 0.02)
     sessions.recovered("line_lost", "failed", 20.0)
-    sessions.rotated("expiry", "ok")
+    sessions.rotated("expiry", "ok", 0.1)
     for result in ("ok", "failed"):
         assert value(metrics, "trunkline_recoveries_total", cause="line_lost", result=result) == 1
     assert value(metrics, "trunkline_recover_seconds_sum", cause="line_lost") == 0.02
