@@ -95,7 +95,7 @@ def _alternatives(relation: str) -> Iterator[tuple[str, ...]]:
 def needed(packages: dict[str, Package]) -> list[Package]:
     """Return the roots and all that they depend on. Raises LookupError where one is missing."""
     chosen: dict[str, Package] = {}
-    waiting = [(name,) for name in ROOTS]
+    waiting: list[tuple[str, ...]] = [(name,) for name in ROOTS]
     while waiting:
         names = waiting.pop()
         package = next((packages[name] for name in names if name in packages), None)
@@ -118,7 +118,7 @@ def is_kept(path: Path, package: str) -> bool:
 
 def files(package: str) -> Iterator[Path]:
     """Yield the files and links of a package that go into the image, by their place behind Debian's links."""
-    listed = subprocess.run(["dpkg", "-L", package], capture_output=True, text=True, check=True)  # noqa: S607
+    listed = subprocess.run(["dpkg", "-L", package], capture_output=True, text=True, check=True)  # noqa: S603, S607
     for line in listed.stdout.splitlines():
         path = Path(line)
         if not line.startswith("/") or (path.is_dir() and not path.is_symlink()):

@@ -21,8 +21,9 @@ ENVIRONMENT: Final = "/opt/trunkline/bin/python"
 
 def python_part() -> dict[str, Any]:
     """Return what cyclonedx-bom says of the service's environment."""
-    command = [Path(sys.executable).with_name("cyclonedx-py"), "environment", "--output-reproducible", ENVIRONMENT]
-    said = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 the image's own path
+    command = str(Path(sys.executable).with_name("cyclonedx-py"))
+    asked = [command, "environment", "--output-reproducible", ENVIRONMENT]
+    said = subprocess.run(asked, capture_output=True, text=True, check=True)  # noqa: S603 the image's own path
     part: dict[str, Any] = json.loads(said.stdout)
     return part
 
