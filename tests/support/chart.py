@@ -19,7 +19,7 @@ from tests.support.helm import CHART
 # Those of the gateway's own file that have values of their own in the chart. What to do instead is said by a template,
 # in better words than a schema has.
 TAKEN: Final = ("profile", "grpc", "ops", "door", "redis", "callers")
-TAKEN_WITHIN: Final = {"StoreSettings": "sealing_keys", "AccountSettings": "key_file"}
+TAKEN_WITHIN: Final = {"StoreSettings": "sealing_keys", "AccountSettings": "key_file", "TracingSettings": "ca_file"}
 _KEPT: Final = frozenset(
     {"additionalProperties", "anyOf", "default", "description", "enum", "exclusiveMaximum", "exclusiveMinimum", "items",
      "const", "maximum", "minItems", "minimum", "pattern", "properties", "required", "type"}

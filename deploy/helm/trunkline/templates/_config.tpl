@@ -8,7 +8,7 @@
 {{- $names := list -}}
 {{- range .Values.providerKeys -}}{{- $names = append $names .existingSecret -}}{{- end -}}
 {{- range .Values.callers -}}{{- $names = append $names .tokenSha256.existingSecret -}}{{- end -}}
-{{- $more := list .Values.sealingKeys .Values.tls .Values.tls.clientCa .Values.redis.password .Values.redis.sentinelPassword .Values.redis.ca -}}
+{{- $more := list .Values.sealingKeys .Values.tls .Values.tls.clientCa .Values.redis.password .Values.redis.sentinelPassword .Values.redis.ca .Values.tracing.ca -}}
 {{- range $more -}}{{- $names = append $names .existingSecret -}}{{- end -}}
 {{- dict "names" (compact $names | uniq | sortAlpha) | toJson -}}
 {{- end -}}
@@ -54,6 +54,9 @@
 {{- $keys = append $keys (dict "id" . "file" (include "trunkline.secretPath" (dict "existingSecret" $.Values.sealingKeys.existingSecret "key" .))) -}}
 {{- end -}}
 {{- $_ := set $config "store" (merge (dict "sealing_keys" $keys) (default dict $config.store)) -}}
+{{- end -}}
+{{- if .Values.tracing.ca.existingSecret -}}
+{{- $_ := set $config "tracing" (merge (dict "ca_file" (include "trunkline.secretPath" .Values.tracing.ca)) (default dict $config.tracing)) -}}
 {{- end -}}
 {{- $callers := list -}}
 {{- range .Values.callers -}}

@@ -150,6 +150,16 @@ A test holds the figures and rules of config against the gateway's own.
 {{- if hasKey (default dict $config.store) "sealing_keys" -}}
 {{- include "trunkline.fault" (list . "config.store.sealing_keys: use the chart's own value sealingKeys") -}}
 {{- end -}}
+{{- $tracing := default dict $config.tracing -}}
+{{- if hasKey $tracing "ca_file" -}}
+{{- include "trunkline.fault" (list . "config.tracing.ca_file: use the chart's own value tracing.ca") -}}
+{{- end -}}
+{{- if not (regexMatch "^(https?://[^@?#/]+:[0-9]+/?)?$" (default "" $tracing.endpoint)) -}}
+{{- include "trunkline.fault" (list . "config.tracing.endpoint: must be http://HOST:PORT or https://HOST:PORT, and nothing more") -}}
+{{- end -}}
+{{- if and .root.Values.tracing.ca.existingSecret (not (hasPrefix "https:" (default "" $tracing.endpoint))) -}}
+{{- include "trunkline.fault" (list . "tracing.ca: is for TLS; begin config.tracing.endpoint with https") -}}
+{{- end -}}
 {{- range $name, $account := $config.accounts -}}
 {{- if hasKey $account "key_file" -}}
 {{- include "trunkline.fault" (list $ (printf "config.accounts.%s.key_file: use the chart's own value providerKeys.%s" $name $name)) -}}
