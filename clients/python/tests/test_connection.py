@@ -148,14 +148,14 @@ async def test_no_call_is_made_twice_whatever_the_name_service_asks_for() -> Non
         client = AsyncClient(gateway.address)
         client._arguments.append(("grpc.service_config", handed_out))
         async with client:
-            with pytest.raises(TrunklineError, match="DRAINING"):
+            with pytest.raises(TrunklineError, match="OVERLOADED"):
                 await client.open(resumable=False).__aenter__()
         gateway.conversation()
         assert gateway._conversations.empty()
 
 
 def unavailable(conversation: Conversation) -> scripts.Answers:
-    scripts.refuse(conversation.context, "DRAINING", grpc.StatusCode.UNAVAILABLE)
+    scripts.refuse(conversation.context, "OVERLOADED", grpc.StatusCode.UNAVAILABLE)
     yield scripts.opened()
 
 

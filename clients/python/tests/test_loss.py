@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+import grpc
 import pytest
 from grpc import StatusCode
 from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse, Open
 
 from trunkline_client import AsyncClient, AsyncSession, Client, ConnectionLost, ConnectionOptions, Session
 from trunkline_client._outbox import Outbox
+from trunkline_client._sync_dialling import Dialler
 from trunkline_client.events import OutputAudio
 
 from . import scripts
@@ -281,11 +283,12 @@ def test_a_cut_session_is_cancelled_before_its_input_ends() -> None:
     """Otherwise gRPC would half-close, and the gateway take the loss for a polite end."""
     calls: list[RecordedCall] = []
 
-    def start(outbox: Iterator[ConverseRequest]) -> RecordedCall:
+    def start(outbox: Iterator[ConverseRequest], _: grpc.Channel | None) -> RecordedCall:
         calls.append(RecordedCall(outbox))
         return calls[0]
 
-    with pytest.raises(ZeroDivisionError), Session(start, Open(), IMPATIENT, 1.0, None):
+    dialler = Dialler("localhost:1", lambda *_: grpc.insecure_channel("localhost:1"), start)
+    with pytest.raises(ZeroDivisionError), Session(dialler, Open(), IMPATIENT, 1.0, None):
         raise ZeroDivisionError
     assert calls[0].ended_at_cancel is False
     assert calls[0].outbox.ended

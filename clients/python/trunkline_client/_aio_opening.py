@@ -34,7 +34,7 @@ class OpeningAsyncSession(AsyncSession):
             if plain is None:
                 raise
         await call.aclose()
-        return await super()._open(self._start(), plain)
+        return await super()._open(self._dialler.start(None), plain)
 
     async def _say_bye(self, opening: asyncio.Task[AsyncCall]) -> None:
         """Say it and read what is left; nothing of that counts."""

@@ -49,8 +49,7 @@ class ResumableAsyncSession(OpeningAsyncSession):
         opening: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         """Prepare; nothing is sent before `async with`."""
-        super().__init__(lambda: dialler.start(None), message, options, open_timeout_seconds, on_queued, opening)
-        self._dialler = dialler
+        super().__init__(dialler, message, options, open_timeout_seconds, on_queued, opening)
         self._core = MovableCore(options, _UNSENT_MAX_BYTES)
         # What the writer waits for, and what those who send wait for.
         self._due = asyncio.Event()

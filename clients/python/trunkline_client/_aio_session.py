@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -13,7 +14,10 @@ from trunkline.v1.session_pb2 import ConverseRequest, Open, Opened
 
 from trunkline_client._aio_call import AsyncCall, StreamOverError
 from trunkline_client._aio_controls import AsyncControls
+from trunkline_client._aio_dialling import AsyncDialler
+from trunkline_client._aio_elsewhere import open_somewhere
 from trunkline_client._inbox import Inbox
+from trunkline_client._resume import Attempts
 from trunkline_client._session import SessionCore, State
 from trunkline_client.errors import TrunklineError, refusal
 from trunkline_client.events import Event
@@ -35,7 +39,7 @@ class AsyncSession(AsyncControls, AsyncIterator[Event]):
 
     def __init__(
         self,
-        start: Callable[[], AsyncCall],
+        dialler: AsyncDialler,
         message: Open,
         options: ConnectionOptions,
         open_timeout_seconds: float,
@@ -43,7 +47,7 @@ class AsyncSession(AsyncControls, AsyncIterator[Event]):
         opening: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         """Prepare; nothing is sent before `async with`. `opening` surrounds that."""
-        self._start = start
+        self._dialler = dialler
         self._message = message
         self._options = options
         self._open_timeout_seconds = open_timeout_seconds
@@ -145,10 +149,11 @@ class AsyncSession(AsyncControls, AsyncIterator[Event]):
 
     async def _begin(self) -> Self:
         request = self._core.open_request(self._message)
-        call = self._start()
         try:
             async with asyncio.timeout(self._open_timeout_seconds) as self._opening:
-                call = await self._open(call, request)
+                call = await open_somewhere(
+                    self._dialler, lambda call: self._open(call, request), self._core.opens_elsewhere, self._attempts
+                )
         except TimeoutError:
             raise self._given_up(f"no `opened` within {self._open_timeout_seconds} s") from None
         finally:
@@ -170,9 +175,13 @@ class AsyncSession(AsyncControls, AsyncIterator[Event]):
         elif self._receiving is not None:
             await self._cut(self._receiving)
 
+    def _attempts(self, refused: TrunklineError) -> Attempts:
+        return Attempts(refused, "", self._open_timeout_seconds, self._options, time.monotonic())
+
     async def _open(self, call: AsyncCall, request: ConverseRequest) -> AsyncCall:
         """Open the session on a stream; return that."""
         self._call = call
+        self._asked.clear()
         # A gateway that refuses at once may have ended the stream before it was written to.
         with contextlib.suppress(StreamOverError):
             await call.write(request)

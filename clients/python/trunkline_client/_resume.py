@@ -14,6 +14,8 @@ _LOST: Final = frozenset({"CONNECTION_LOST", "TIMED_OUT", "CANCELLED"})
 # A gateway spoke, and another one or the same one later may take the session.
 _LATER: Final = frozenset({"DRAINING", "OVERLOADED", "STORE_UNAVAILABLE", "RATE_LIMITED"})
 _DOUBLINGS_MAX: Final = 16
+# So often an `open` is sent, at most, where each gateway that it comes to goes away.
+OPENINGS_MAX: Final = 4
 # So many are short; then each has twice the time of the one before.
 _PATIENT_AFTER: Final = 2
 # What a gateway that is alive needs to take a connection, with room for a slow network.

@@ -103,6 +103,17 @@ class SessionCore:
         self.state = TABLE[self.state, Move.SEND_OPEN]
         return ConverseRequest(open=message)
 
+    def opens_elsewhere(self, refused: TrunklineError) -> bool:
+        """Tell whether the first message is to be sent again, over another connection, and make ready for that.
+
+        It was refused by a gateway that goes away, which has taken nothing.
+        """
+        is_refused = self.state is State.OPENING or self.failure is refused
+        if refused.reason != "DRAINING" or not is_refused:
+            return False
+        self.state, self.failure = State.OPENING, None
+        return True
+
     def audio_request(self, data: bytes) -> ConverseRequest:
         """Return audio to send. Raises NOT_OPEN, MESSAGE_TOO_LARGE, or what ended the session."""
         self._check_input(len(data))

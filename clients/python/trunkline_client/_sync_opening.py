@@ -12,6 +12,7 @@ from trunkline_client._requests import UNASK
 from trunkline_client._session import State
 from trunkline_client._sync_boxes import Stream
 from trunkline_client._sync_call import at_most, read
+from trunkline_client._sync_dialling import OwnChannel
 from trunkline_client._sync_session import Session
 from trunkline_client._sync_streams import Streams
 from trunkline_client.errors import TrunklineError, refusal
@@ -29,9 +30,11 @@ class OpeningSession(Session):
     _is_read: bool
     _threads: list[threading.Thread]
 
-    def _opened_stream(self, request: ConverseRequest) -> Stream:
-        """Open the session; return the stream that bears it."""
-        stream = self._streams.begin(None, request)
+    def _opened_stream(self, own: OwnChannel | None, request: ConverseRequest) -> Stream:
+        """Open the session, over a connection of its own if there is one; return the stream that bears it."""
+        if self._stream is not None:  # a gateway that goes away has refused it
+            self._stream.close()
+        stream = self._streams.begin(own, request)
         try:
             self._open(stream.call)
         except TrunklineError as refused:

@@ -45,16 +45,13 @@ class ResumableSession(OpeningSession):
         opening: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """Prepare; nothing is sent before `with`."""
-        super().__init__(
-            lambda feed: dialler.start(feed, None), message, options, open_timeout_seconds, on_queued, opening
-        )
+        super().__init__(dialler, message, options, open_timeout_seconds, on_queued, opening)
         self._core = MovableCore(options, options.send_queue_max_bytes)
         # One lock for the core; writers, readers and the clock each wait for something else.
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
         self._clock = threading.Condition(lock)
         self._inbox = SyncInbox(lock, options.receive_buffer_max_bytes)
-        self._over = threading.Event()
         self._stream: Stream | None = None
         self._threads: list[threading.Thread] = []
         self._ticks_at = 0.0
@@ -97,7 +94,7 @@ class ResumableSession(OpeningSession):
             request = self._core.open_request(self._message)
         try:
             with at_most(self._open_timeout_seconds, self._give_up_opening):
-                stream = self._opened_stream(request)
+                stream = self._open_somewhere(lambda own: self._opened_stream(own, request))
             self._start_threads(stream)
         except BaseException:
             # Ctrl-C may come in the very moment of opening, and nobody leaves a block that was not entered.
@@ -136,7 +133,6 @@ class ResumableSession(OpeningSession):
             thread.join(self._options.close_timeout_seconds)
 
     def _cut(self) -> None:
-        self._over.set()
         super()._cut()
         self._inbox.discard()
         with self._changed:

@@ -1,10 +1,12 @@
 """One blocking session: performs what the core decides."""
 
+import functools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import grpc
 from trunkline.v1.control_pb2 import Control
@@ -12,13 +14,18 @@ from trunkline.v1.event_pb2 import Closed, Queued
 from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse, Open, Opened
 
 from trunkline_client._outbox import Outbox
+from trunkline_client._resume import Attempts
 from trunkline_client._session import SessionCore, State
 from trunkline_client._status import error_of
 from trunkline_client._sync_call import ConverseCall, at_most, ending
 from trunkline_client._sync_controls import Controls
+from trunkline_client._sync_dialling import Dialler, OwnChannel
+from trunkline_client._sync_elsewhere import open_somewhere
 from trunkline_client.errors import TrunklineError, refusal
 from trunkline_client.events import Event
 from trunkline_client.options import ConnectionOptions
+
+_Opened = TypeVar("_Opened")
 
 
 class Session(Controls, Iterator[Event]):
@@ -36,7 +43,7 @@ class Session(Controls, Iterator[Event]):
 
     def __init__(
         self,
-        start: Callable[[Iterator[ConverseRequest]], ConverseCall],
+        dialler: Dialler,
         message: Open,
         options: ConnectionOptions,
         open_timeout_seconds: float,
@@ -44,7 +51,7 @@ class Session(Controls, Iterator[Event]):
         opening: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """Prepare; nothing is sent before `with`. `opening` surrounds that."""
-        self._start = start
+        self._dialler = dialler
         self._message = message
         self._options = options
         self._open_timeout_seconds = open_timeout_seconds
@@ -56,6 +63,10 @@ class Session(Controls, Iterator[Event]):
         self._outbox = Outbox(self._changed, options.send_queue_max_bytes)
         self._reading = threading.Lock()
         self._call: ConverseCall | None = None
+        # The connection that bears this session alone, if one does.
+        self._own: OwnChannel | None = None
+        # Set when nothing more is to be tried.
+        self._over = threading.Event()
 
     @property
     def opened(self) -> Opened:
@@ -141,13 +152,10 @@ class Session(Controls, Iterator[Event]):
 
     def _begin(self) -> Self:
         with self._changed:
-            self._outbox.put(self._core.open_request(self._message))
-        self._call = call = self._start(self._outbox)
-        if not call.add_callback(self._let_go):
-            self._let_go()
+            request = self._core.open_request(self._message)
         try:
             with at_most(self._open_timeout_seconds, self._give_up_opening):
-                self._open(call)
+                self._open_somewhere(lambda own: self._open_on(own, request))
         finally:
             if self._core.state is not State.OPEN:
                 self._cut()
@@ -164,6 +172,27 @@ class Session(Controls, Iterator[Event]):
             self.close()
         else:
             self._cut()
+
+    def _open_somewhere(self, open_on: Callable[[OwnChannel | None], _Opened]) -> _Opened:
+        def attempts_after(refused: TrunklineError) -> Attempts:
+            return Attempts(refused, "", self._open_timeout_seconds, self._options, time.monotonic())
+
+        opens_elsewhere = self._core.opens_elsewhere
+        return open_somewhere(self._dialler, open_on, opens_elsewhere, attempts_after, self._changed, self._over)
+
+    def _open_on(self, own: OwnChannel | None, request: ConverseRequest) -> None:
+        """Open the session on a stream; one that was refused before is left."""
+        outbox = Outbox(self._changed, self._options.send_queue_max_bytes)
+        with self._changed:
+            left, self._own, self._outbox = self._own, own, outbox
+            outbox.put(request)
+        if left is not None:
+            left.close()
+        self._call = call = self._dialler.start(outbox, None if own is None else own.channel)
+        let_go = functools.partial(self._end_outbox, outbox)
+        if not call.add_callback(let_go):
+            let_go()
+        self._open(call)
 
     def _open(self, call: ConverseCall) -> None:
         while self._core.state is State.OPENING:
@@ -193,16 +222,23 @@ class Session(Controls, Iterator[Event]):
     def _cut(self) -> None:
         """Leave nothing behind, wherever the session stands."""
         with self._changed:
+            self._over.set()
             if self._core.state is not State.NOT_OPENED:
                 self._core.abandon()
+            own, self._own = self._own, None
         # Before the outbox ends, which gRPC would tell the gateway as a polite end of the input.
         if self._call is not None:
             self._call.cancel()
             self._let_go()
+        if own is not None:
+            own.close()
 
     def _let_go(self) -> None:
+        self._end_outbox(self._outbox)
+
+    def _end_outbox(self, outbox: Outbox) -> None:
         with self._changed:
-            self._outbox.end()
+            outbox.end()
 
     def _give_up_opening(self) -> None:
         self._give_up(f"no `opened` within {self._open_timeout_seconds} s")

@@ -166,7 +166,7 @@ class AsyncClient:
         )
         opening = nullcontext if lease is None else lease._opening  # noqa: SLF001 - between the two of them
         how = (message, self._options, open_timeout_seconds, on_queued, opening)
-        return ResumableAsyncSession(self._dialler, *how) if resumable else AsyncSession(self._converse, *how)
+        return ResumableAsyncSession(self._dialler, *how) if resumable else AsyncSession(self._dialler, *how)
 
     async def get_session(self, session_id: str) -> GetSessionResponse:
         """Return what is stored of a session of one's own.

@@ -166,7 +166,7 @@ class Client:
         )
         opening = nullcontext if lease is None else lease._opening  # noqa: SLF001 - between the two of them
         how = (message, self._options, open_timeout_seconds, on_queued, opening)
-        return ResumableSession(self._dialler, *how) if resumable else Session(self._converse, *how)
+        return ResumableSession(self._dialler, *how) if resumable else Session(self._dialler, *how)
 
     def get_session(self, session_id: str) -> GetSessionResponse:
         """Return what is stored of a session of one's own.
@@ -290,13 +290,12 @@ class Client:
 
     def _ask(
         self,
-        # gRPC's blocking class is generic for type checkers only.
-        method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
+        method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",  # generic for type checkers only
         request: _Request,
         timeout_seconds: float | None = None,
     ) -> _Response:
-        timeout_seconds = timeout_seconds or self._options.call_timeout_seconds
+        timeout = timeout_seconds or self._options.call_timeout_seconds
         try:
-            return method(request, timeout=timeout_seconds, metadata=self._metadata())
+            return method(request, timeout=timeout, metadata=self._metadata())
         except grpc.RpcError as failure:
             raise error_of(failure) from None
