@@ -44,6 +44,7 @@ LATENCY: Final = Row(
             "From asking the pool to its answer, by result, 95th percentile.",
             "s",
             quantiles("trunkline_acquire_wait_seconds", POOL, "result", (0.95,)),
+            span=6,
         ),
         Graph(
             "Stages of a dial",
@@ -51,12 +52,14 @@ LATENCY: Final = Row(
             "s",
             quantiles("trunkline_dial_seconds", POOL, "stage", (0.95,)),
             stacked=True,
+            span=6,
         ),
         Graph(
             "Frames in the gateway",
             "What the gateway adds to a frame, 99th percentile of a sample. Up = towards the model.",
             "s",
             quantiles("trunkline_relay_seconds", GATEWAY, "direction", (0.99,)),
+            span=6,
         ),
         Graph(
             "Lag of the event loop",
@@ -64,6 +67,7 @@ LATENCY: Final = Row(
             "s",
             (Target(f"instance:trunkline_loop_lag_seconds:p99_rate5m{{{GATEWAY}}}", "{{instance}}"),),
             limits=((0.05, "red"),),
+            span=6,
         ),
     ),
 )
@@ -107,15 +111,16 @@ SURVIVAL: Final = Row(
     "Survival",
     (
         Graph(
-            "Lost lines of sessions",
-            "Lines that nobody here ended, and whether the session went on with another.",
+            "Lines for running sessions",
+            "Line_lost = nobody here ended the line, claimed = the session came from another gateway, "
+            "resumed = it had rested. Failed = it ended, for no other line was to be had.",
             PER_SECOND,
             (Target(rate("trunkline_recoveries_total", GATEWAY, "cause, result"), "{{cause}} {{result}}"),),
             stacked=True,
         ),
         Graph(
             "Time to recover",
-            "From the loss of a line to another one that was told everything.",
+            "From the moment without a line to one that was told everything.",
             "s",
             quantiles("trunkline_recover_seconds", GATEWAY, "cause"),
         ),
@@ -132,12 +137,14 @@ SURVIVAL: Final = Row(
             PER_SECOND,
             (Target(rate("trunkline_resume_seconds_count", GATEWAY, "outcome"), "{{outcome}}"),),
             stacked=True,
+            span=6,
         ),
         Graph(
             "Time to resume",
             "From the caller's request to our answer.",
             "s",
             quantiles("trunkline_resume_seconds", GATEWAY, "outcome"),
+            span=6,
         ),
         Graph(
             "Gateways without their store",
@@ -145,12 +152,14 @@ SURVIVAL: Final = Row(
             "short",
             (Target(f"max by (instance) (trunkline_store_degraded{{{GATEWAY}}})", "{{instance}}"),),
             max=1,
+            span=6,
         ),
         Graph(
             "Redis commands",
             "From a command to its answer, 95th percentile.",
             "s",
             quantiles("trunkline_store_command_seconds", GATEWAY, "command", (0.95,)),
+            span=6,
         ),
     ),
 )
@@ -164,12 +173,14 @@ COST: Final = Row(
             "currencyUSD",
             (Target(f"{rate('trunkline_cost_dollars_total', POOL, 'pool')} * 3600", "{{pool}}"),),
             stacked=True,
+            span=6,
         ),
         Graph(
             "Tokens by kind",
             "Of ended sessions. Input and output are totals that contain the other kinds.",
             PER_SECOND,
             (Target(rate("trunkline_tokens_total", POOL, "kind"), "{{kind}}"),),
+            span=6,
         ),
         Graph(
             "Lines in use and in reserve",
@@ -179,6 +190,7 @@ COST: Final = Row(
                 Target(rate("trunkline_lease_held_seconds_sum", POOL, "pool"), "{{pool}} in use"),
                 Target(rate("trunkline_idle_line_seconds_total", POOL, "pool"), "{{pool}} in reserve"),
             ),
+            span=6,
         ),
         Graph(
             "Dials for each line used",
@@ -191,6 +203,7 @@ COST: Final = Row(
                     "{{pool}}",
                 ),
             ),
+            span=6,
         ),
     ),
 )

@@ -94,8 +94,8 @@ SESSIONS: Final = [
         f'sum by ({JOB}) (increase(trunkline_recoveries_total{{result="failed"}}[10m])) > 2',
         "page",
         "",
-        summary=f"Conversations end because their lost lines are not replaced ({AT})",
-        description=f"In ten minutes, {COUNT} sessions lost their line, got no other one, and ended.",
+        summary=f"Conversations end because they get no other line ({AT})",
+        description=f"In ten minutes, {COUNT} sessions without a line got no other one, and ended.",
     ),
     alert(
         "TrunklineOverloaded",
