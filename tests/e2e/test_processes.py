@@ -1,5 +1,6 @@
 """Real processes: whatever ends one, nothing of it is left, and callers are told."""
 
+import functools
 import os
 import signal
 import socket
@@ -20,12 +21,15 @@ from tests.support.processes import (
     all_gone,
     descendants,
     on_linux,
-    process_stack,
     valkeys,
 )
+from tests.support.processes import process_stack as any_process_stack
 from tests.support.waiting import eventually, eventually_sync
 
 pytestmark = on_linux
+
+# How a process begins belongs to what is asked here.
+process_stack = functools.partial(any_process_stack, forks=False)
 
 CALLER = """
 import sys, time, grpc

@@ -81,7 +81,8 @@ def fleet(
             folders[address].mkdir()
             sections = {**_sections(address, told, provider), **(settings or {}), **changes}
             config = write_yaml(folders[address], sections)
-            gateways[address] = Process(_arguments(config), folders[address] / "gateway.log", begins_with[address])
+            log, env = folders[address] / "gateway.log", begins_with[address]
+            gateways[address] = Process(_arguments(config), log, env, forks=True)
             stack.callback(lambda each: _ended(gateways[each]), address)
         for process in gateways.values():
             process.says('"serving"')

@@ -14,6 +14,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from tests.support import forked
 from tests.support.ports import free_port
 from tests.support.waiting import eventually_sync
 
@@ -37,19 +38,28 @@ def environment(**more: str) -> dict[str, str]:
 
 
 class Process:
-    """One command in a session of its own; its words are in `output`."""
+    """One command in a session of its own; its words are in `output`.
 
-    def __init__(self, arguments: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+    `forks` = its imports may have been done for it: for who does not ask how an interpreter begins.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], log: Path, env: Mapping[str, str] | None = None, *, forks: bool = False
+    ) -> None:
         self.log = log
         with log.open("wb") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                env=dict(environment() if env is None else env),
-                start_new_session=True,
+            self._process = (
+                forked.begin(arguments, file, environment())
+                if forks and env is None and forked.can_be_forked(arguments)
+                else subprocess.Popen(
+                    [sys.executable, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    cwd=ROOT,
+                    env=dict(environment() if env is None else env),
+                    start_new_session=True,
+                )
             )
         self.pid = self._process.pid
 
@@ -195,11 +205,11 @@ def command(*arguments: str, env: Mapping[str, str] | None = None, seconds: floa
 
 
 @contextmanager
-def simulator_process(folder: Path, *options: str) -> Iterator[tuple[Process, int]]:
+def simulator_process(folder: Path, *options: str, forks: bool = True) -> Iterator[tuple[Process, int]]:
     """Run a simulator."""
     port = free_port()
     arguments = ["-m", "gateway", "simulator", "--port", str(port), *options]
-    process = Process(arguments, folder / "simulator.log")
+    process = Process(arguments, folder / "simulator.log", forks=forks)
     try:
         process.says("listening")
         yield process, port
@@ -215,12 +225,12 @@ def write_yaml(folder: Path, content: Mapping[str, Any]) -> Path:
 
 @contextmanager
 def process_stack(
-    *, insecure_dev: bool = True, env: Mapping[str, str] | None = None, **changes: Any
+    *, insecure_dev: bool = True, env: Mapping[str, str] | None = None, forks: bool = True, **changes: Any
 ) -> Iterator[ProcessStack]:
     """Run both; fail the test when a process of theirs is left behind."""
     with (
         tempfile.TemporaryDirectory(prefix="tk", dir="/tmp") as name,
-        simulator_process(Path(name)) as (simulator, port),
+        simulator_process(Path(name), forks=forks) as (simulator, port),
     ):
         folder = Path(name)
         address, ops = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
@@ -234,7 +244,8 @@ def process_stack(
             **changes,
         }
         arguments = ["-m", "gateway", "serve", "--config", str(write_yaml(folder, content))]
-        gateway = Process(arguments + (["--insecure-dev"] if insecure_dev else []), folder / "gateway.log", env)
+        arguments += ["--insecure-dev"] if insecure_dev else []
+        gateway = Process(arguments, folder / "gateway.log", env, forks=forks)
         below = set[int]()
         try:
             gateway.says('"serving"')

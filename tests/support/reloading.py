@@ -50,7 +50,7 @@ class Reloading:
         """Return when it serves."""
         arguments = ["-m", "gateway", "serve", "--config", str(self.file)]
         flags = ["--insecure-dev"] if insecure_dev else []
-        self._process = Process(arguments + flags, self.folder / "gateway.log", env)
+        self._process = Process(arguments + flags, self.folder / "gateway.log", env, forks=True)
         self.process.says('"serving"')
 
     # The configuration.

@@ -44,7 +44,9 @@ class SimulatedProvider:
         self._starts += 1
         options = json.dumps({"port": self.port, **self._options})
         arguments = ["-m", "tests.support.simulated_child", options]
-        self._process = Process(arguments, self._folder / f"simulator-{self._starts}.log")
+        # How long it is away when it comes back is what an interpreter takes.
+        log, forks = self._folder / f"simulator-{self._starts}.log", self._starts == 1
+        self._process = Process(arguments, log, forks=forks)
 
     def kill(self) -> None:
         self.process.send(signal.SIGKILL)

@@ -62,9 +62,10 @@ def test_what_the_caller_takes_back_is_gone() -> None:
 def test_turns_together_are_all_that_was_said_and_no_sample_is_torn(sizes: list[int], commits: set[int]) -> None:
     """Pieces may end in the middle of a sample."""
     ring, whole, turns = InputRing(PCM_24K, PADDING_MS), b"", b""
+    samples = numbered(40_000)
     ring.speech_started(0)
     for number, size in enumerate(sizes):
-        piece = numbered(40_000)[len(whole) % 2 :][:size]
+        piece = samples[len(whole) % 2 :][:size]
         ring.append(piece)
         whole += piece
         if number in commits:
