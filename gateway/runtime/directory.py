@@ -17,7 +17,7 @@ from gateway.core.session import SessionState
 from gateway.runtime.attachment import Attachment
 from gateway.runtime.claiming import Claim, claim
 from gateway.runtime.held import HeldLine
-from gateway.runtime.moving import Moves, can_move, going_away
+from gateway.runtime.moving import LOOK_SECONDS, Moves, can_move, going_away
 from gateway.runtime.opening import first_message
 from gateway.runtime.ports import CallerGoneError, CallerStream
 from gateway.runtime.preparing import CLAIM_SECONDS, line_made_ready, while_held
@@ -30,8 +30,6 @@ from gateway.runtime.tasks import TaskScope
 _log = structlog.get_logger(__name__)
 # What sessions that were told to end may take beyond their own bounds.
 STOP_SECONDS = 5.0
-# How often a drain looks whether it is to end sooner.
-LOOK_SECONDS = 0.5
 # So large a part of the sessions may wait for one and the same caller to come back.
 WAITING_RATIO = 0.5
 # Streams that have not said `open` yet, all callers' together: so many times the sessions that there may be.

@@ -5,6 +5,7 @@ Pure but for the words to the sessions: whoever drains calls `look` now and then
 
 from collections.abc import Iterable
 from itertools import islice
+from math import ceil, inf
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,8 @@ from gateway.core.events import ClosedReason
 from gateway.runtime.session import LiveSession
 from gateway.runtime.session_options import Ending
 
-# So many sessions are sent to another gateway at each look.
+# How often it is looked, and how many sessions are sent to another gateway at each look, at least.
+LOOK_SECONDS: Final = 0.5
 MOVES_A_LOOK: Final = 5
 # How long a caller that moves by itself may take before it is sent away as the others are.
 MOVE_SECONDS: Final = 10.0
@@ -27,20 +29,25 @@ class Moves:
         """Begin with nobody asked."""
         # When each was told that the gateway goes away.
         self._told: WeakKeyDictionary[LiveSession, float] = WeakKeyDictionary()
+        self._began_at = inf
 
     def look(self, sessions: Iterable[LiveSession], now: float, ends_at: float) -> None:
-        """Ask a few to move, and let a few go in which nothing is due now."""
+        """Ask a few to move, and let a few go in which nothing is due now: so many that the time is enough for all."""
         movable = [each for each in sessions if can_move(each) and not each.is_ending]
         untold = [each for each in movable if each not in self._told]
         by_themselves = sorted(
             (each for each in untold if each.request.moves), key=lambda each: each.conversation.is_due(now)
         )
-        for session in (*by_themselves[:MOVES_A_LOOK], *(each for each in untold if not each.request.moves)):
+        self._began_at = min(self._began_at, now)
+        # The last to be told needs time to move, too.
+        few = _of(len(by_themselves), ends_at - now - min(MOVE_SECONDS, (ends_at - self._began_at) / 2))
+        for session in (*by_themselves[:few], *(each for each in untold if not each.request.moves)):
             assert session.callers is not None, "who can move has callers"  # noqa: S101
             self._told[session] = now
             session.callers.tell(out.GoAway("draining", round(max(0.0, ends_at - now) * 1000)))
-        quiet = (each for each in movable if self._is_late(each, now) and not each.conversation.is_due(now))
-        for session in islice(quiet, MOVES_A_LOOK):
+        late = [each for each in movable if self._is_late(each, now)]
+        quiet = (each for each in late if not each.conversation.is_due(now))
+        for session in islice(quiet, _of(len(late), ends_at - now)):
             session.end(Ending(ClosedReason.DRAINING, going_away(), moves=True))
 
     def under_way(self) -> list[LiveSession]:
@@ -51,6 +58,11 @@ class Moves:
         """Whether a session was told, and its caller does not move by itself, or has not in time."""
         told_at = self._told.get(session)
         return told_at is not None and (not session.request.moves or now - told_at >= MOVE_SECONDS)
+
+
+def _of(count: int, seconds: float) -> int:
+    """Return how many of so many are due at this look, so that the last comes within the time."""
+    return max(MOVES_A_LOOK, ceil(count / max(1.0, seconds / LOOK_SECONDS)))
 
 
 def can_move(session: LiveSession) -> bool:
