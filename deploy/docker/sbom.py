@@ -43,6 +43,8 @@ def debian_part(root: Path) -> list[dict[str, Any]]:
 def main(root: Path) -> None:
     """Write it, and refuse to write what the format's schema does not allow."""
     bill = python_part()
+    service = next(each for each in bill["components"] if each["name"] == "trunkline")
+    bill["metadata"]["component"] = {"type": "container", "name": "trunkline", "version": service["version"]}
     bill["components"].extend(debian_part(root))
     text = json.dumps(bill, indent=1, sort_keys=True) + "\n"
     fault = JsonStrictValidator(SchemaVersion.from_version(bill["specVersion"])).validate_str(text)

@@ -23,11 +23,13 @@ from typing import Any, Final
 import pytest
 
 from tests.support.processes import ROOT
+from tests.support.waiting import eventually_sync
 
 # Command → the Debian package that has it.
 COMMANDS: Final[Mapping[str, str]] = {
     "buildah": "buildah",
     "debootstrap": "debootstrap",
+    "mount": "mount",
     "podman": "podman",
     "runc": "runc",
     "umount": "mount",
@@ -37,6 +39,8 @@ DOCKERFILE: Final = ROOT / "deploy" / "docker" / "Dockerfile"
 BUILD_SECONDS: Final = 900
 COMMAND_SECONDS: Final = 60
 BASE_DAYS_MAX: Final = 7
+# With so much to spare, images are kept in memory; they take a quarter of it.
+MEMORY_BYTES: Final = 8 << 30
 # A registry's own name for what `debian:…` means.
 LIBRARY: Final = "docker.io/library/"
 
@@ -176,7 +180,9 @@ class Containers:
         return run([command("buildah"), *arguments], self.env, seconds).stdout.strip()
 
     def import_base(self) -> None:
-        """Give the stand-in the name that `FROM` says."""
+        """Give the stand-in the name that `FROM` says, unless something has it."""
+        if self.podman("images", "--quiet", base_name()):
+            return
         self.podman("import", "--quiet", stand_in(), f"{LIBRARY}{base_name()}", seconds=BUILD_SECONDS)
 
     def build(self, tag: str, output: Path, *options: str, **env: str) -> str:
@@ -204,22 +210,101 @@ class Containers:
             self.podman("rm", "--force", "--all", "--time", "1")
             self.podman("image", "unmount", "--all", "--force")
             self.buildah("rm", "--all")
-        for mount in _mounts_below(self.folder):
+        for mount in _mounts_at(self.folder):
             run([command("umount"), mount])
         shutil.rmtree(self.folder)
 
 
-def _mounts_below(folder: Path) -> list[str]:
-    """Return what is mounted there, the innermost first."""
-    places = [line.split()[1] for line in Path("/proc/mounts").read_text("utf-8").splitlines()]
-    return sorted((each for each in places if each.startswith(f"{folder}/")), reverse=True)
+class Container:
+    """One that runs in the foreground of a `podman run`; its words are in `output`."""
+
+    # As a hardened cluster would run it: the restricted Pod Security profile, and nothing to write to but /tmp.
+    HARDENED: Final = (
+        "--read-only",
+        "--read-only-tmpfs=false",
+        "--tmpfs=/tmp:rw,size=16m,mode=1777",
+        "--cap-drop=all",
+        "--security-opt=no-new-privileges",
+        "--no-healthcheck",
+    )
+
+    def __init__(self, place: Containers, name: str, tag: str, arguments: Sequence[str], mounted: Path) -> None:
+        self._place, self.name = place, name
+        self.log = place.folder / f"{name}.log"
+        options = ["run", "--rm", "--name", name, *self.HARDENED, "--volume", f"{mounted}:/etc/trunkline:ro"]
+        with self.log.open("wb") as file:
+            self._process = subprocess.Popen(
+                [command("podman"), *options, tag, *arguments],
+                cwd=ROOT,
+                env=place.env,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text("utf-8", errors="replace")
+
+    @property
+    def code(self) -> int | None:
+        return self._process.poll()
+
+    def says(self, words: str, seconds: float = COMMAND_SECONDS) -> None:
+        """Wait for words in the output."""
+        eventually_sync(lambda: words in self.output or self.code is not None, f"{words!r} in {self.log}", seconds)
+        assert words in self.output, f"it ended with {self.code}: {self.output[-2000:]}"
+
+    @property
+    def pid(self) -> int:
+        """The first process of the container, as this machine counts them."""
+        return int(self._place.podman("inspect", "--format", "{{.State.Pid}}", self.name))
+
+    def wait(self, seconds: float = COMMAND_SECONDS) -> int:
+        return self._process.wait(seconds)
+
+    def remove(self) -> None:
+        """End it, by force if need be."""
+        if self.code is None:
+            self._place.podman("kill", self.name)
+            self.wait()
 
 
 @contextmanager
-def containers() -> Iterator[Containers]:
-    """Give a place for images and containers, and take it away with what is in it."""
+def container(place: Containers, name: str, tag: str, arguments: Sequence[str], mounted: Path) -> Iterator[Container]:
+    """Run a container, and end it."""
+    running = Container(place, name, tag, arguments, mounted)
+    try:
+        yield running
+    finally:
+        running.remove()
+
+
+def _mounts_at(folder: Path) -> list[str]:
+    """Return what is mounted there and below, the innermost first."""
+    places = [line.split()[1] for line in Path("/proc/mounts").read_text("utf-8").splitlines()]
+    return sorted((each for each in places if Path(each).is_relative_to(folder)), reverse=True)
+
+
+def _memory_bytes() -> int:
+    """Return how much memory is free for use."""
+    found = re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text("ascii"), re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
+
+
+@contextmanager
+def containers(kept: Path | None = None) -> Iterator[Containers]:
+    """Give a place for images and containers, and take it away with what is in it; not so a `kept` one."""
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield Containers(kept)
+        return
     # A short path: sockets of podman's are in it.
-    made = Containers(Path(tempfile.mkdtemp(prefix="tk", dir="/tmp")))
+    folder = Path(tempfile.mkdtemp(prefix="tk", dir="/tmp"))
+    if _memory_bytes() > MEMORY_BYTES:
+        # Ten thousand small files and their fsyncs take a disk longer than the build itself.
+        run([command("mount"), "-t", "tmpfs", "-o", "size=4g", "none", str(folder)])
+    made = Containers(folder)
     try:
         yield made
     finally:
