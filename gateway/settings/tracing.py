@@ -18,7 +18,7 @@ class TracingSettings(Section):
         None, description="the authority of the collector's certificate, PEM; null = the system's"
     )
     sample_ratio: float = Field(
-        1, ge=0, le=1, description="of the sessions whose caller has not decided, and of the dials"
+        1.0, ge=0, le=1, description="of the sessions whose caller has not decided, and of the dials"
     )
 
     @model_validator(mode="after")
