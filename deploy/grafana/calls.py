@@ -83,7 +83,7 @@ ERRORS: Final = Row(
             stacked=True,
         ),
         Graph(
-            "Callers without a line",
+            "Callers who got no line",
             "Timeout = waited in vain, shed = sent away at once, cancelled = hung up meanwhile.",
             PER_SECOND,
             (
