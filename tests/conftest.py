@@ -1,6 +1,8 @@
 """What holds for every test."""
 
+import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,3 +12,13 @@ def ctrl_c_reaches_children() -> None:
     """A shell starts background jobs with Ctrl-C ignored, and children would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_authority_but_the_tests_own(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Reading those of the system takes 45 ms for each gateway and each connection with TLS, and nobody has theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.node.get_closest_marker("deploy"):  # those may ask a package index
+            patch.setenv("SSL_CERT_FILE", os.devnull)
+            patch.setenv("SSL_CERT_DIR", os.devnull)
+        yield

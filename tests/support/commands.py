@@ -4,6 +4,8 @@ Each is a process of its own, with its own arguments, environment, output and ex
 second and a half that the imports take is paid once.
 """
 
+import atexit
+import functools
 import json
 import subprocess
 import sys
@@ -83,20 +85,26 @@ class Commands:
         return Finished(code, out, err)
 
 
-@contextmanager
-def commands() -> Iterator[Commands]:
-    """Run the process that forks."""
-    with subprocess.Popen(
+@functools.cache
+def _forking() -> "subprocess.Popen[str]":
+    server = subprocess.Popen(
         [sys.executable, "-c", _SERVER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
         env=environment(),
-    ) as server:
-        try:
-            yield Commands(server)
-        finally:
-            assert server.stdin is not None
-            server.stdin.close()
-            server.wait(10)
+    )
+    atexit.register(_end, server)
+    return server
+
+
+def _end(server: "subprocess.Popen[str]") -> None:
+    with server:
+        server.communicate(timeout=10)
+
+
+@contextmanager
+def commands() -> Iterator[Commands]:
+    """Use the process that forks; the first of a worker begins it."""
+    yield Commands(_forking())

@@ -1,5 +1,6 @@
 """What every test can ask for."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,15 @@ _ending: Final[dict[threading.Thread, float]] = {}
 def connect(request: pytest.FixtureRequest) -> Connect:
     """Make a client of either kind."""
     return connect_async if request.param == "async" else connect_sync
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_authority_but_the_tests_own() -> Iterator[None]:
+    # Each gateway reads the system's, which takes its time, and nobody here has a certificate of theirs.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", os.devnull)
+        patch.setenv("SSL_CERT_DIR", os.devnull)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
