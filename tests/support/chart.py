@@ -58,6 +58,8 @@ def _draft_7(node: Any) -> Any:
     if "$ref" in node:  # whatever stands beside it is ignored
         return {"$ref": node["$ref"].replace("#/$defs/", "#/definitions/config.")}
     kept = {key: each for key, each in node.items() if key in _KEPT}
+    if isinstance(number := kept.get("default"), float) and number.is_integer():
+        kept["default"] = int(number)  # 1 and 1.0 are the same to a reader
     for key in ("anyOf", "items", "additionalProperties"):
         if key in kept:
             kept[key] = _draft_7(kept[key])

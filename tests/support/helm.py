@@ -6,8 +6,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from helm_python import Chart
-from helm_python import lint as helm_lint
+
+# Typed, where it is installed: only the tests in deploy/ need it.
+from helm_python import Chart, HelmError, package  # type: ignore[import-not-found, unused-ignore]
+from helm_python import lint as helm_lint  # type: ignore[import-not-found, unused-ignore]
+
+__all__ = [
+    "CHART", "NAMESPACE", "RELEASE", "Chart", "HelmError", "ci_values", "lint", "notes", "of_kind", "only", "package",
+    "read", "render", "render_files",
+]  # fmt: skip
 
 CHART: Final = Path(__file__).parents[2] / "deploy" / "helm" / "trunkline"
 NAMESPACE: Final = "speech"
@@ -32,13 +39,13 @@ def read(values: Values) -> dict[str, Any]:
 def render_files(
     values: Values, *, name: str = RELEASE, namespace: str = NAMESPACE, chart: Path = CHART
 ) -> dict[str, str]:
-    """Return what each template gives, by its path below the chart. Raises helm_python's `HelmError`."""
+    """Return what each template gives, by its path below the chart. Raises `HelmError`."""
     rendered = _loaded(chart).render(read(values), name=name, namespace=namespace)
     return {path.partition("/")[2]: text for path, text in rendered.items()}
 
 
 def render(values: Values, *, name: str = RELEASE, namespace: str = NAMESPACE, chart: Path = CHART) -> list[Object]:
-    """Return the objects that an install would make, hooks among them. Raises helm_python's `HelmError`."""
+    """Return the objects that an install would make, hooks among them. Raises `HelmError`."""
     files = render_files(values, name=name, namespace=namespace, chart=chart)
     return [each for path, text in files.items() if path.endswith(".yaml") for each in yaml.safe_load_all(text) if each]
 

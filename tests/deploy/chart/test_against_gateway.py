@@ -7,13 +7,12 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from helm_python import HelmError
 
 from gateway.settings import Settings, SettingsError, load, needs_restart
 from gateway.settings.parts import accounts, authenticator, sealing_keys, tls_files
 from gateway.settings.sections import LimitSettings
 from tests.deploy.chart.rendered import CASES, changed, configuration, environment, gateway, manifests, values
-from tests.support.helm import Object, of_kind, only, render
+from tests.support.helm import HelmError, Object, of_kind, only, render
 
 pytestmark = pytest.mark.deploy
 
@@ -63,8 +62,11 @@ def test_every_secret_is_read_where_it_is_mounted(case: str, tmp_path: Path, mon
 
 
 def mounted(objects: list[Object]) -> set[str]:
+    """Return the Secrets that are where the configuration looks for them."""
     spec = gateway(objects)["spec"]["template"]["spec"]
-    return {each["secret"]["secretName"] for each in spec["volumes"] if "secret" in each}
+    places = {each["name"]: each["mountPath"] for each in spec["containers"][0]["volumeMounts"]}
+    secrets = {each["name"]: each["secret"]["secretName"] for each in spec["volumes"] if "secret" in each}
+    return {name for volume, name in secrets.items() if places[volume] == f"{MOUNTED}{name}"}
 
 
 def test_ports_are_the_same_everywhere() -> None:

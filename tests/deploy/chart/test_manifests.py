@@ -3,11 +3,11 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-import kubernetes_validate  # type: ignore[import-untyped] # no types are published
+import kubernetes_validate  # type: ignore[import-untyped, import-not-found, unused-ignore] # no types are published
 import pytest
 import yaml
-from yamllint import linter  # type: ignore[import-untyped] # the same
-from yamllint.config import YamlLintConfig  # type: ignore[import-untyped] # the same
+from yamllint import linter  # type: ignore[import-untyped, import-not-found, unused-ignore] # the same
+from yamllint.config import YamlLintConfig  # type: ignore[import-untyped, import-not-found, unused-ignore] # the same
 
 from tests.deploy.chart.rendered import CASES, manifests, values
 from tests.deploy.chart.tools import checkov

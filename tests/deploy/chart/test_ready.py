@@ -1,7 +1,6 @@
-"""The chart's own test in the cluster, run against real gateways on this machine."""
+"""The chart's own test in the cluster. Another test runs it against a real gateway."""
 
 import runpy
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +9,6 @@ import pytest
 from tests.deploy.chart.rendered import manifests
 from tests.support.helm import CHART, only
 from tests.support.ports import free_port
-from tests.support.processes import process_stack
-from tests.support.waiting import eventually_sync
 
 pytestmark = pytest.mark.deploy
 
@@ -30,16 +27,6 @@ def test_the_test_in_the_cluster_runs_the_script_that_is_tested_here() -> None:
     assert box["args"][1] == "trunkline-headless"
     assert "$(" not in box["args"][0], "kubelet would put a variable there"
     compile(box["args"][0], "ready.py", "exec")
-
-
-def test_it_passes_when_the_gateway_is_ready_and_fails_while_it_drains(capsys: pytest.CaptureFixture[str]) -> None:
-    with process_stack(limits={"drain_seconds": 20}) as stack:
-        main = asked(int(stack.ops.rpartition(":")[2]))
-        eventually_sync(lambda: main("127.0.0.1") == 0, "the gateway is ready", pause_seconds=0.2)
-        assert "127.0.0.1: ready: {" in capsys.readouterr().out
-        stack.gateway.send(signal.SIGTERM)
-        eventually_sync(lambda: main("127.0.0.1") == 1, "it is not ready any more", pause_seconds=0.05)
-    assert "127.0.0.1: not ready: " in capsys.readouterr().out
 
 
 def test_it_fails_where_nobody_listens_or_a_name_is_unknown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

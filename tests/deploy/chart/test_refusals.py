@@ -3,10 +3,9 @@
 from typing import Any, Final
 
 import pytest
-from helm_python import HelmError
 
 from tests.deploy.chart.rendered import changed, values
-from tests.support.helm import render
+from tests.support.helm import HelmError, render
 
 pytestmark = pytest.mark.deploy
 

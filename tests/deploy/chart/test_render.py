@@ -2,12 +2,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helm_python import Chart, package
 
 from gateway import __version__
 from tests.deploy.chart.rendered import CASES, changed, configuration, gateway, manifests, values
 from tests.support import chart as generated
-from tests.support.helm import CHART, lint, notes, of_kind, render
+from tests.support.helm import CHART, Chart, lint, notes, of_kind, package, render
 
 pytestmark = pytest.mark.deploy
 
