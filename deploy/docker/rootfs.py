@@ -45,8 +45,14 @@ KEPT: Final = (
     "usr/share/common-licenses",
     "usr/share/zoneinfo",
 )
-# Scripts, and character sets that Python has of its own.
-DROPPED: Final = ("usr/lib/binfmt.d", "usr/lib/ssl/misc", "usr/lib/ssl/private")
+# Scripts, a hook that runs at each start, links out of the image, and character sets that Python has of its own.
+DROPPED: Final = (
+    "usr/lib/binfmt.d",
+    f"usr/lib/{PYTHON}/sitecustomize.py",
+    "usr/lib/ssl/misc",
+    "usr/lib/ssl/private",
+    "usr/share/zoneinfo/localtime",
+)
 DROPPED_NAMES: Final = frozenset({"gconv"})
 
 VENV: Final = Path("opt/trunkline")

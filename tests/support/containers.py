@@ -28,6 +28,7 @@ from tests.support.waiting import eventually_sync
 # Command → the Debian package that has it.
 COMMANDS: Final[Mapping[str, str]] = {
     "buildah": "buildah",
+    "catatonit": "catatonit",
     "debootstrap": "debootstrap",
     "mount": "mount",
     "podman": "podman",

@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from tests.deploy.image.conftest import Built
+from tests.deploy.image.talks import finished, heard_out, talking
 from tests.support.calls import Caller
 from tests.support.containers import Container, container
 from tests.support.ports import free_port
@@ -69,29 +70,6 @@ def sections(address: str, upstream: str) -> dict[str, Any]:
     }
 
 
-@asynccontextmanager
-async def talking(address: str, calls: int) -> AsyncIterator[list[Caller]]:
-    """Open so many calls; each of them has begun to hear an answer."""
-    async with channel_to(address) as channel:
-        callers = [Caller(channel) for _ in range(calls)]
-        for each in callers:
-            each.patience_seconds = 60
-            await each.open()
-            await each.say("Tell me something long, please. " * 6)
-            await each.answer_please()
-        for each in callers:
-            await each.until("audio")
-        yield callers
-
-
-async def finished(caller: Caller) -> tuple[bool, grpc.StatusCode]:
-    """Hear the answer out and say goodbye; return whether it came whole, and how the call ended."""
-    await caller.until("response_done")
-    await caller.bye()
-    await caller.rest()
-    return "closed" in caller.kinds(), (await caller.status()).code
-
-
 async def test_a_container_serves_a_call_as_a_plain_user_on_a_read_only_root(image: Built) -> None:
     with served(image, "plain") as running:
         assert running.status("Uid").split() == running.status("Gid").split() == [USER] * 4
@@ -101,7 +79,7 @@ async def test_a_container_serves_a_call_as_a_plain_user_on_a_read_only_root(ima
         assert (running.status("NoNewPrivs"), running.status("Seccomp")) == ("1", "2")
         assert "/" not in writable(running.pid)
         assert "/tmp" in writable(running.pid)  # noqa: S108 the one place
-        async with talking(running.address, 1) as (caller,):
+        async with channel_to(running.address) as channel, talking(channel, 1) as (caller,):
             assert await finished(caller) == (True, grpc.StatusCode.OK)
             assert len(caller.audio()) > 24_000
 
@@ -115,17 +93,16 @@ def writable(pid: int) -> set[str]:
 async def test_sigterm_under_live_calls_loses_none_and_ends_with_0(image: Built) -> None:
     with served(image, "drained", speed=2.0) as running:
         below = descendants(running.pid)
-        async with talking(running.address, CALLS) as callers, channel_to(running.address) as channel:
+        async with channel_to(running.address) as channel, talking(channel, CALLS) as callers:
             stopping = asyncio.create_task(
                 asyncio.to_thread(image.containers.podman, "stop", "--time", str(DRAIN_SECONDS), "drained")
             )
             await eventually(lambda: '"draining"' in running.container.output, "it drains")
             refused = await Caller(channel).refused()
             assert refused.reason == "DRAINING"
-            unheard = sum("response_done" not in each.kinds() for each in callers)
+            assert not any(map(heard_out, callers)), "the answers were over before the signal"
             ends = await asyncio.gather(*map(finished, callers))
         assert ends == [(True, grpc.StatusCode.OK)] * CALLS
-        assert unheard == CALLS, "the answers were over before the signal"
         await stopping
         assert running.container.wait() == 0
         assert '"stopped"' in running.container.output
@@ -134,7 +111,7 @@ async def test_sigterm_under_live_calls_loses_none_and_ends_with_0(image: Built)
 
 async def test_a_second_signal_forces(image: Built) -> None:
     with served(image, "forced") as running:
-        async with talking(running.address, 1):
+        async with channel_to(running.address) as channel, talking(channel, 1):
             os.kill(running.pid, signal.SIGTERM)
             await eventually(lambda: '"draining"' in running.container.output, "it drains")
             assert running.container.code is None
@@ -159,4 +136,12 @@ def test_an_unusable_configuration_is_told_in_one_sentence(image: Built, tmp_pat
     with container(image.containers, "refused", image.tag, [], tmp_path) as running:
         assert running.wait() != 0
         assert "pools.default.flor: no such key" in running.output
+        assert "Traceback" not in running.output
+
+
+def test_without_a_configuration_it_says_where_it_looked(image: Built, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with container(image.containers, "bare", image.tag, [], tmp_path) as running:
+        assert running.wait() != 0
+        assert "/etc/trunkline/trunkline.yaml cannot be read: No such file or directory" in running.output
         assert "Traceback" not in running.output
