@@ -148,12 +148,20 @@ async def _cut(scene: Scene, number: int) -> None:
 
 
 async def _late(scene: Scene, number: int) -> None:
-    """Let the provider stand still, for longer than an answer may take."""
+    """Let the provider stand still between the beginning of an answer and its first audio."""
+    caller = Caller(scene.channels[number % 2])
+    await caller.open()
+    await caller.say("Tell me about the history of the telephone.")
+    await caller.answer_please()
+    await caller.until("response_created")
     scene.provider.freeze()
     try:
-        await asyncio.sleep(2)
+        await asyncio.sleep(1.8)
     finally:
         scene.provider.thaw()
+    await caller.until("response_done")
+    await caller.bye(now=True)
+    await caller.rest()
 
 
 async def _without_redis(scene: Scene, number: int) -> None:
@@ -168,7 +176,7 @@ async def _without_redis(scene: Scene, number: int) -> None:
 # What happens, when first and how often from then on, in seconds.
 _EVENTS: Final = (
     (_spoken, 0.0, 3.0), (_comes_back, 0.0, 3.0), (_in_vain, 0.0, 3.0), (_refused, 0.0, 2.0), (_mistaken, 0.0, 3.0),
-    (_broken, 2.0, 15.0), (_cut, 3.0, 20.0), (_late, 12.0, 60.0), (_without_redis, 30.0, 60.0),
+    (_broken, 2.0, 15.0), (_cut, 3.0, 13.0), (_late, 10.0, 15.0), (_without_redis, 30.0, 60.0),
 )  # fmt: skip
 _LONG: Final = 6
 _TALKS_PER_SECOND: Final = 3.0
