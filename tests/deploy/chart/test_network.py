@@ -85,6 +85,11 @@ def test_the_provider_is_reached_on_the_port_of_its_url(url: str, port: int) -> 
     assert ports(egress) == DNS | {("TCP", 6379), ("TCP", port)}
 
 
+def test_dns_is_reached_where_its_pods_listen() -> None:
+    egress = policy(render(changed(values("minimal"), {"networkPolicy": {"dnsPorts": [53, 5353]}})))["egress"]
+    assert ports(egress) >= {*DNS, ("UDP", 5353), ("TCP", 5353)}
+
+
 def test_a_collector_is_reached_on_the_port_of_its_endpoint() -> None:
     change = {"config": {"tracing": {"endpoint": "http://collector.observability:4318/"}}}
     egress = policy(render(changed(values("minimal"), change)))["egress"]

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from tests.deploy.chart.pod_security import findings
-from tests.deploy.chart.rendered import CASES, containers, manifests, pod_templates
+from tests.deploy.chart.rendered import CASES, changed, containers, manifests, pod_templates, values
+from tests.support.helm import render
 
 pytestmark = pytest.mark.deploy
 
@@ -35,6 +36,12 @@ def test_every_pod_is_stricter_than_restricted(case: str) -> None:
             assert set(each["resources"]["requests"]) == {"cpu", "memory"}, name
             # An evicted gateway loses its calls: it never uses more than what was kept for it.
             assert each["resources"]["limits"] == {"memory": each["resources"]["requests"]["memory"]}, name
+
+
+def test_the_cluster_may_choose_the_user() -> None:
+    for name, metadata, spec in pod_templates(render(changed(values("evaluation"), {"runAsId": None}))):
+        assert not {"runAsUser", "runAsGroup", "fsGroup"} & set(spec["securityContext"]), name
+        assert findings(metadata, spec) == []
 
 
 @pytest.mark.parametrize("case", CASES)

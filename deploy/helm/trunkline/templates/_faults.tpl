@@ -170,7 +170,10 @@ A test holds the figures and rules of config against the gateway's own.
 {{- end -}}
 {{- range $name, $target := $config.targets -}}
 {{- $url := dig "url" "wss://api.openai.com/v1/realtime" $target -}}
-{{- if not (or (regexMatch "^wss://[^@?#/:]+(:[0-9]+)?(/[^?#]*)?$" $url) (regexMatch "^wss?://(localhost|127\\.[0-9.]+|\\[[0-9a-fA-F:]+\\])(:[0-9]+)?(/[^?#]*)?$" $url)) -}}
+{{- $port := regexFind "^wss?://[^/]*:[0-9]+" $url | regexFind "[0-9]+$" | default "443" | int -}}
+{{- if or (lt $port 1) (gt $port 65535) -}}
+{{- include "trunkline.fault" (list $ (printf "config.targets.%s.url: %d is no port" $name $port)) -}}
+{{- else if not (or (regexMatch "^wss://[^@?#/:]+(:[0-9]+)?(/[^?#]*)?$" $url) (regexMatch "^wss?://(localhost|127\\.[0-9.]+|\\[[0-9a-fA-F:]+\\])(:[0-9]+)?(/[^?#]*)?$" $url)) -}}
 {{- include "trunkline.fault" (list $ (printf "config.targets.%s.url: must be wss://HOST[:PORT]/PATH, without a user, a query or a fragment" $name)) -}}
 {{- end -}}
 {{- end -}}

@@ -94,7 +94,16 @@
 {{- if eq "audio" $turns -}}
 {{- include "trunkline.fault" (list $ (printf "config.templates.%s.recovery.user_turns: audio is not served yet" $name)) -}}
 {{- end -}}
-{{- if and (eq "transcript" $turns) (hasKey $template "session") (not (dig "audio" "input" "transcription" "" (default dict $template.session))) -}}
+{{- $session := default dict $template.session -}}
+{{- $audio := default dict $session.audio -}}
+{{- $input := dict -}}
+{{- if kindIs "map" $audio -}}{{- $input = default dict $audio.input -}}{{- end -}}
+{{- if not (kindIs "string" (default "" $session.type)) -}}
+{{- include "trunkline.fault" (list $ (printf "config.templates.%s.session.type: must be a word, realtime or transcription" $name)) -}}
+{{- end -}}
+{{- if not (and (kindIs "map" $audio) (kindIs "map" $input)) -}}
+{{- include "trunkline.fault" (list $ (printf "config.templates.%s.session: audio and audio.input must be mappings" $name)) -}}
+{{- else if and (eq "transcript" $turns) (hasKey $template "session") (not $input.transcription) -}}
 {{- include "trunkline.fault" (list $ (printf "config.templates.%s.session: audio.input.transcription must be set, or recovery.user_turns be none: from there a recovered conversation gets what its user has said" $name)) -}}
 {{- end -}}
 {{- end -}}
