@@ -9,12 +9,14 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-emit-package trunkline-proto --no-emit-package trunkline-client
 SERVICE := --extra tools --extra tracing --group build
 REAL ?=
+# The image's name and tag.
+TAG ?=
 # Of what `make test` runs, only these files and folders; nothing = everything. No variable of the environment's is taken.
 TESTS =
 # protoc finds its plugins on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test mutants bench chaos check check-format dev proto check-proto architecture heavy lock format clean docs
+.PHONY: help demo test mutants bench chaos image chart rollout check check-format dev proto check-proto architecture heavy lock format clean docs
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,6 +53,18 @@ chaos: .venv/dev.stamp ## kill, freeze and cut everything under talking callers;
 
 bench: .venv/dev.stamp ## simulate the pool in virtual time; table and plots in output/pool
 	@$(BIN)/python -m tests.bench.simulate_pool
+
+image: ## build the image with docker, podman or buildah (TAG=… names it)
+	@$(PYTHON) deploy/docker/build.py $(TAG)
+
+# Of what is delivered: what needs no process of ours, and what does.
+STANDING := tests/deploy/chart tests/deploy/monitoring/test_rules.py tests/deploy/monitoring/test_promtool.py
+
+chart: .venv/deploy.stamp .venv-checkov/stamp ## lint and render the chart; test it, the rules and the dashboard
+	@$(BIN)/python -m pytest -q -m deploy -n 2 --dist worksteal --timeout 300 --durations 10 $(STANDING)
+
+rollout: .venv/deploy.stamp ## run what is delivered: image, pods, a roll-out, alerts on live gateways, spans
+	@$(BIN)/python -m pytest -q -m deploy --timeout 600 --durations 15 tests/deploy $(patsubst %,--ignore %,$(STANDING))
 
 check: check-format check-proto architecture ## lint, types, architecture, proto
 
