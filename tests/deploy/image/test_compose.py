@@ -19,9 +19,10 @@ import pytest
 import yaml
 
 from tests.deploy.image.conftest import Built
+from tests.deploy.image.container import Container, container
 from tests.deploy.monitoring.server import Prometheus
 from tests.support.calls import Caller
-from tests.support.containers import DOCKERFILE, Container, container
+from tests.support.containers import DOCKERFILE
 from tests.support.ports import free_port
 from tests.support.processes import ROOT
 from tests.support.stack import channel_to

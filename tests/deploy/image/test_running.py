@@ -14,9 +14,9 @@ import grpc
 import pytest
 
 from tests.deploy.image.conftest import Built
+from tests.deploy.image.container import Container, container
 from tests.deploy.image.talks import finished, heard_out, talking
 from tests.support.calls import Caller
-from tests.support.containers import Container, container
 from tests.support.ports import free_port
 from tests.support.processes import UNLIMITED, all_gone, command_line, descendants, valkeys, write_yaml
 from tests.support.simulated import simulated_provider
