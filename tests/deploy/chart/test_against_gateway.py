@@ -218,6 +218,14 @@ def test_the_chart_refuses_what_the_gateway_refuses(
         render(changed(base, {"config": config}))
 
 
+def test_the_configuration_can_change_under_a_running_gateway() -> None:
+    spec = gateway(manifests("minimal"))["spec"]["template"]["spec"]
+    (volume,) = [each for each in spec["volumes"] if "configMap" in each]
+    found = only(manifests("minimal"), "ConfigMap", "gateway")
+    assert volume["configMap"] == {"name": found["metadata"]["name"]}
+    assert not found.get("immutable")
+
+
 def test_no_secret_stands_in_a_manifest() -> None:
     for case in CASES:
         assert of_kind(manifests(case), "Secret") == []
