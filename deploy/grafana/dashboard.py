@@ -6,6 +6,8 @@ What its rows show is in lines.py and calls.py; here is how Grafana is told.
 
 import json
 import sys
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -129,10 +131,11 @@ def _variables() -> list[builders.DatasourceVariable | builders.QueryVariable]:
     return [source, *queries]
 
 
-def _add(made: builders.Dashboard, row: Row) -> builders.Dashboard:
-    made = made.with_row(builders.Row(row.title))
+def _add(made: builders.Dashboard, row: Row, numbers: Iterator[int]) -> builders.Dashboard:
+    made = made.with_row(builders.Row(row.title).id(next(numbers)))
     for panel in row.panels:
-        made = made.with_panel(_figure(panel) if isinstance(panel, Figure) else _graph(panel))
+        shown = _figure(panel) if isinstance(panel, Figure) else _graph(panel)
+        made = made.with_panel(shown.id(next(numbers)))
     return made
 
 
@@ -151,8 +154,9 @@ def text() -> str:
     )
     for variable in _variables():
         made = made.with_variable(variable)
+    numbers = count(1)
     for row in ROWS:
-        made = _add(made, row)
+        made = _add(made, row, numbers)
     return json.dumps(made.build(), cls=JSONEncoder, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-import promql_parser as promql
+import promql_parser as promql  # type: ignore[import-not-found, unused-ignore]
 import pytest
 
 from deploy.grafana import dashboard
@@ -186,6 +186,8 @@ def test_panels_stand_side_by_side_and_not_on_each_other() -> None:
     assert max(x for x, _ in cells) == 23
 
 
-def test_titles_of_panels_differ() -> None:
+def test_titles_and_numbers_of_panels_differ() -> None:
     titles = [each["title"] for each in found.panels()]
-    assert sorted(set(titles)) == sorted(titles)
+    numbers = [each["id"] for each in found.json_panels()]
+    assert len(set(titles)) == len(titles)
+    assert len(set(numbers)) == len(numbers)
