@@ -61,6 +61,19 @@ def test_every_secret_is_read_where_it_is_mounted(case: str, tmp_path: Path, mon
     assert files is None or (files.client_ca_file is not None) == (case == "tls")
 
 
+def test_a_caller_has_the_rights_that_it_is_given_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers = {case: read(manifests(case), tmp_path, monkeypatch).callers for case in CASES}
+    given = {case: {each.name: [str(right) for right in each.rights] for each in callers[case]} for case in CASES}
+    assert given == {
+        "evaluation": {"tester": ["converse", "read", "admin"]},
+        "full": {"billing-bot": ["converse"], "operator": ["read", "admin"]},
+        "minimal": {"billing-bot": ["converse"]},
+        "tls": {"billing-bot": ["converse", "read"]},
+    }
+
+
 def mounted(objects: list[Object]) -> set[str]:
     """Return the Secrets that are where the configuration looks for them."""
     spec = gateway(objects)["spec"]["template"]["spec"]

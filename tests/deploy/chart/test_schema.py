@@ -60,7 +60,7 @@ def test_whatever_has_an_end_is_closed() -> None:
 def test_it_names_what_the_values_name() -> None:
     def compared(schema: Any, tree: Any, path: str) -> Iterator[str]:
         named = resolved(schema).get("properties")
-        if isinstance(tree, dict) and named and path != "config":
+        if isinstance(tree, dict) and named is not None and path != "config":
             yield from (f"{path}.{key}" for key in set(named) ^ set(tree))
             for key in set(named) & set(tree):
                 yield from compared(named[key], tree[key], f"{path}.{key}".lstrip("."))
