@@ -17,9 +17,9 @@ from deploy.grafana.parts import (
     Row,
     Target,
     burn,
+    part,
     quantiles,
     rate,
-    total,
 )
 
 _HIT: Final = 'result="hit"'
@@ -36,7 +36,7 @@ OBJECTIVES: Final = Row(
             "Of the callers who may have a warm line, how many found one ready at once. The objective is 99 %.",
             "percentunit",
             Target(
-                f"{total('trunkline_acquires_total', _HIT)} / {total('trunkline_acquires_total', _MAY_HIT)}",
+                part("trunkline_acquires_total", "trunkline_acquires_total", _HIT, _MAY_HIT),
                 "hits",
             ),
             GOOD_ABOVE_99,
@@ -47,8 +47,7 @@ OBJECTIVES: Final = Row(
             "Of the answers with audio, how many began within 1.5 s. The objective is 95 %.",
             "percentunit",
             Target(
-                f"{total('trunkline_first_audio_seconds_bucket', _IN_TIME)} "
-                f"/ {total('trunkline_first_audio_seconds_count')}",
+                part("trunkline_first_audio_seconds_bucket", "trunkline_first_audio_seconds_count", _IN_TIME, ""),
                 "in time",
             ),
             GOOD_ABOVE_95,
@@ -59,7 +58,7 @@ OBJECTIVES: Final = Row(
             "Of the callers who did not hang up, how many waited in vain or were sent away. At most 0.1 % may.",
             "percentunit",
             Target(
-                f"{total('trunkline_acquires_total', _REFUSED)} / {total('trunkline_acquires_total', _STAYED)}",
+                part("trunkline_acquires_total", "trunkline_acquires_total", _REFUSED, _STAYED),
                 "without",
             ),
             GOOD_AT_ZERO,

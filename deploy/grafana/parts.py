@@ -70,8 +70,12 @@ def _and(labels: str, where: str) -> str:
     return f"{labels}, {where}" if where else labels
 
 
-def total(metric: str, where: str = "") -> str:
-    """Return how often something happened in the range that is looked at."""
+def part(some: str, everything: str, which: str, of_which: str) -> str:
+    """Return what part of all happened, in the range that is looked at; nothing where nothing happened."""
+    return f"{_total(some, which)} / ({_total(everything, of_which)} > 0)"
+
+
+def _total(metric: str, where: str) -> str:
     return f"sum(increase({metric}{{{_and(POOL, where)}}}[$__range]))"
 
 

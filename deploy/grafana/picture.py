@@ -8,6 +8,8 @@ import argparse
 import json
 import math
 import re
+import sys
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -37,6 +39,10 @@ _HEADROOM: Final = 1.05
 _COLORS: Final = [f"C{number}" for number in range(10)]
 
 
+class PictureError(Exception):
+    """Nothing can be drawn; the sentence says why."""
+
+
 @dataclass(frozen=True)
 class Span:
     """What is asked: a Prometheus, and a time of its clock."""
@@ -56,8 +62,15 @@ class Span:
             "step": max(1, (self.until - self.since) / _POINTS),
         }
         address = f"{self.url}/api/v1/query_range?{urllib.parse.urlencode(asked)}"
-        with urllib.request.urlopen(address, timeout=_SECONDS) as answer:  # noqa: S310 - the user names it
-            found: list[dict[str, Any]] = json.loads(answer.read())["data"]["result"]
+        try:
+            with urllib.request.urlopen(address, timeout=_SECONDS) as answer:  # noqa: S310 - the user names it
+                found: list[dict[str, Any]] = json.loads(answer.read())["data"]["result"]
+        except urllib.error.HTTPError as error:
+            message = f"{self.url} refuses {expr}: {error.read().decode(errors='replace')[:500]}"
+            raise PictureError(message) from None
+        except (OSError, ValueError, KeyError) as error:
+            message = f"{self.url} does not answer as a Prometheus: {error}"
+            raise PictureError(message) from None
         return found
 
 
@@ -198,4 +211,9 @@ if __name__ == "__main__":
     parser.add_argument("--since", type=float, required=True, help="unix time in seconds")
     parser.add_argument("--until", type=float, required=True, help="unix time in seconds")
     chosen = parser.parse_args()
-    draw(chosen.url, chosen.picture, chosen.since, chosen.until)
+    if chosen.since >= chosen.until:
+        parser.error("--since must be before --until")
+    try:
+        draw(chosen.url, chosen.picture, chosen.since, chosen.until)
+    except PictureError as error:
+        sys.exit(str(error))

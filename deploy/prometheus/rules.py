@@ -187,5 +187,7 @@ def text() -> str:
 if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
         RULES.write_text(text(), "utf-8")
-    elif sys.argv[1:] or RULES.read_text("utf-8") != text():
+    elif sys.argv[1:]:
+        sys.exit(f"{Path(__file__).name} knows --write, and nothing else")
+    elif not RULES.exists() or RULES.read_text("utf-8") != text():
         sys.exit(f"{RULES.relative_to(ROOT)} is not what {Path(__file__).name} makes; run it with --write")
