@@ -21,7 +21,7 @@ from typing import BinaryIO, Final
 
 _ROOT: Final = Path(__file__).parents[2]
 _START_SECONDS: Final = 60.0
-_MODULES: Final = ("gateway", "tests.support.simulated_child")
+_MODULES: Final = ("gateway", "tests.support.simulated_child", "tests.support.slots_child")
 
 
 def can_be_forked(arguments: Sequence[str]) -> bool:

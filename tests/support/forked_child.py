@@ -15,7 +15,13 @@ import sys
 from importlib import import_module
 from typing import Any, Final
 
-_IMPORTED: Final = ("gateway.app", "gateway.cli.main", "gateway.cli.serve", "gateway.simulator.command")
+_IMPORTED: Final = (
+    "gateway.app",
+    "gateway.cli.main",
+    "gateway.cli.serve",
+    "gateway.simulator.command",
+    "tests.support.slots",
+)
 _REQUEST_MAX_BYTES: Final = 1_048_576
 
 

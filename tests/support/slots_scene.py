@@ -120,7 +120,7 @@ class Scene:
         name = f"g{self.started}"
         settings = (self.server.url, self.census.port, name, CAP, self.ttl_seconds, self.heartbeat_seconds)
         arguments = ["-m", "tests.support.slots_child", *map(str, settings)]
-        self.each[name] = Process(arguments, self.folder / f"{name}.log")
+        self.each[name] = Process(arguments, self.folder / f"{name}.log", forks=True)
         self._did(f"start {name}")
         return name
 
