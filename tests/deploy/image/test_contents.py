@@ -5,7 +5,7 @@ import re
 import stat
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,6 +53,10 @@ def places(files: Path) -> Iterator[tuple[str, Path]]:
 @pytest.fixture(scope="module")
 def told(image: Built) -> dict[str, Any]:
     """What the image's interpreter says of itself."""
+    return asked(image)
+
+
+def asked(image: Built) -> dict[str, Any]:
     python = ["--entrypoint", "/opt/trunkline/bin/python", image.tag]
     said = image.containers.podman("run", "--rm", "--read-only", "--cap-drop", "all", *python, "-c", ASKED)
     answer: dict[str, Any] = json.loads(said)
@@ -201,3 +205,58 @@ def test_it_says_who_it_is_and_how_it_runs(image: Built) -> None:
     assert image.containers.podman("run", "--rm", "--read-only", image.tag, "version") == __version__
     print(f"{shown['Size'] / 1e6:.0f} MB", file=sys.__stderr__)
     assert shown["Size"] < SIZE_MAX_BYTES
+
+
+# What these tests are worth: the image with a fault of each kind, where they must fail.
+
+SPOILT: Final = "localhost/trunkline:spoilt"
+FAULTS: Final = {
+    "bin/sh": 0o755,
+    "opt/trunkline/lib/python3.13/site-packages/start.pth": 0o644,
+    "opt/trunkline/lib/python3.13/site-packages/pip-26.0.dist-info/METADATA": 0o644,
+    "srv/for-everybody": 0o666,
+    "var/lib/dpkg/status.d/curl": 0o644,
+    "etc/pip-was-here": 0o644,
+}
+CHECKS: Final = (
+    test_nothing_is_there_by_which_an_intruder_would_go_on,
+    test_every_file_that_runs_at_each_start_is_known,
+    test_nothing_belongs_to_the_service_and_nothing_but_tmp_can_be_written,
+    test_every_link_leads_somewhere_inside,
+)
+
+
+@pytest.fixture(scope="module")
+def spoilt(image: Built, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The image, with all of these on top of it."""
+    folder = tmp_path_factory.mktemp("spoilt")
+    for place, mode in FAULTS.items():
+        (folder / "root" / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "root" / place).write_text(f"Metadata-Version: 2.1\nName: pip\nVersion: 26.0\n# {CANARY}\n", "ascii")
+        (folder / "root" / place).chmod(mode)
+    (folder / "root/srv/nowhere").symlink_to("/srv/nothing")
+    (folder / "Dockerfile").write_text(f"FROM {image.tag}\nUSER 0\nCOPY root/ /\n", "ascii")
+    image.containers.buildah("bud", "--quiet", "--pull-never", "--tag", SPOILT, str(folder))
+    return Built(SPOILT, "", image.output, image.containers)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_spoilt_image_is_noticed(spoilt: Built, check: Callable[[Path], None]) -> None:
+    with spoilt.containers.mounted(spoilt.tag) as files, pytest.raises(AssertionError):
+        check(files)
+
+
+def test_a_distribution_that_nobody_listed_is_noticed(spoilt: Built) -> None:
+    told = asked(spoilt)
+    with spoilt.containers.mounted(spoilt.tag) as files, pytest.raises(AssertionError):
+        test_the_bill_of_materials_is_the_installed_set(files, told)
+    for check in (test_no_pip_and_no_installer_can_be_imported, test_the_installed_set_is_the_lock):
+        with pytest.raises(AssertionError):
+            check(told)
+
+
+def test_a_secret_in_the_image_and_another_user_are_noticed(spoilt: Built) -> None:
+    with spoilt.containers.mounted(spoilt.tag) as files, pytest.raises(AssertionError):
+        test_no_secret_of_the_build_is_in_the_image_or_its_history(spoilt, files)
+    with pytest.raises(AssertionError):
+        test_it_says_who_it_is_and_how_it_runs(spoilt)

@@ -8,6 +8,7 @@
 | probes | none; the test asks the same paths | podman runs them by a shell in the image, which has none |
 | `preStop: sleep` | the test waits in kubelet's place | podman 4.3 knows no such hook |
 | Secrets | by `podman secret create`, not encoded | podman 4.3 mounts them as they are encoded |
+| volumes of Secrets | `optional: false`, the default, written out | podman 4.3 ends in a panic without |
 
 Everything else is as it was rendered. `fsGroup` and `defaultMode` are not podman's: the files can be read by anybody.
 """
@@ -34,7 +35,7 @@ import yaml
 from tests.deploy.image.conftest import Built
 from tests.deploy.image.talks import finished, heard_out, talking
 from tests.support.calls import Caller
-from tests.support.containers import Containers, command
+from tests.support.containers import Containers, command, run
 from tests.support.helm import Object, only, render
 from tests.support.ports import free_port
 from tests.support.redis_access import GATEWAY_PASSWORD, SEALING_KEY
@@ -100,6 +101,9 @@ def adapted(objects: list[Object], grpc_port: int, ops_port: int) -> tuple[Objec
     (gateway,) = pod["containers"]
     for each in ("ports", "startupProbe", "livenessProbe", "readinessProbe"):
         del gateway[each]
+    for volume in pod["volumes"]:
+        if "secret" in volume:
+            volume["secret"]["optional"] = False
     assert [each["name"] for each in gateway["env"]] == ["POD_IP", "TRUNKLINE_GRPC__ADVERTISE"]
     gateway["env"] = [{"name": "TRUNKLINE_GRPC__ADVERTISE", "value": f"127.0.0.1:{grpc_port}"}]
     settings = yaml.safe_load(configuration["data"]["trunkline.yaml"])
@@ -134,7 +138,8 @@ class Pod:
 
     def said(self, word: str) -> bool:
         """Whether the gateway has logged an event."""
-        return f'"event": "{word}"' in self.containers.podman("logs", self.gateway)
+        told = run([command("podman"), "logs", self.gateway], self.containers.env)
+        return f'"event": "{word}"' in told.stdout + told.stderr
 
     def stop(self) -> None:
         """End it as kubelet does: the hook, SIGTERM, and SIGKILL when the grace is over. Blocks."""
@@ -168,7 +173,7 @@ def played(image: Built) -> Iterator[Pod]:
         file.write_text(yaml.safe_dump_all(adapted(objects, grpc_port, ops_port)), "utf-8")
         stack.callback(_removed, place)
         place.podman("kube", "play", file)
-        names = place.podman("ps", "--all", "--format", "{{.PodName}} {{.Names}}").splitlines()
+        names = place.podman("ps", "--all", "--pod", "--format", "{{.PodName}} {{.Names}}").splitlines()
         pod, gateway = next(each.split() for each in names if each.endswith("-gateway"))
         assert pod.startswith(POD)
         yield Pod(
@@ -204,6 +209,7 @@ async def test_the_rendered_deployment_serves_calls_and_loses_none_at_its_end(im
         eventually_sync(lambda: pod.answers("startupProbe"), "it has started", 60, 0.2)
         eventually_sync(lambda: pod.answers("readinessProbe"), "it is ready", 60, 0.2)
         assert pod.answers("livenessProbe")
+        assert pod.said("serving")
         held = status(pod.state["Pid"])
         assert held["Uid"].split() == ["65532"] * 4
         assert (int(held["CapBnd"], 16), held["NoNewPrivs"], held["Seccomp"]) == (0, "1", "2")
