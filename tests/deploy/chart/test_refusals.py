@@ -1,11 +1,12 @@
 """Wrong values are refused before anything is installed, in words that say what would be right."""
 
+import re
 from typing import Any, Final
 
 import pytest
 
 from tests.deploy.chart.rendered import changed, values
-from tests.support.helm import HelmError, render
+from tests.support.helm import CHART, HelmError, render
 
 pytestmark = pytest.mark.deploy
 
@@ -128,6 +129,15 @@ REFUSED: Final[list[tuple[str, Change, str]]] = [
         {"config": {"pools": {"default": {"ceiling": 101}}}},
         "connections_max is 100, but the ceilings of its pools sum up to 101 in each gateway; lower the ceilings",
     ),
+    ("minimal", {"config": {"targets": {"openai": {"url": "wss://api.example:0/"}}}}, "openai.url: 0 is no port"),
+    ("minimal", {"config": {"store": {"opens_without_redis": False}}}, "opens_without_redis: false is not served yet"),
+    (
+        "minimal",
+        {"config": {"templates": {"default": {"recovery": {"user_turns": "audio"}}}}},
+        "audio is not served yet",
+    ),
+    ("minimal", {"config": {"templates": {"default": {"session": {"type": 7}}}}}, "session.type: must be a word"),
+    ("minimal", {"config": {"templates": {"default": {"session": {"audio": [1]}}}}}, "audio.input must be mappings"),
     ("minimal", {"config": {"templates": {"default": {"session": {}}}}}, "audio.input.transcription must be set, or"),
     (
         "minimal",
@@ -161,7 +171,7 @@ REFUSED: Final[list[tuple[str, Change, str]]] = [
 def test_wrong_values_are_refused_with_a_sentence(case: str, change: Change, words: str) -> None:
     told = refusal(case, change)
     assert words in told
-    assert len(told.strip().splitlines()) <= 4, "one fault, and not a trace of templates"
+    assert len(told.strip().splitlines()) <= 4, "a fault or two, and not a trace of templates"
 
 
 def test_all_faults_are_told_at_once() -> None:
@@ -174,6 +184,18 @@ def test_with_nothing_set_it_is_told_what_must_be() -> None:
         render({})
     for value in ("image.repository", "callers", "providerKeys.main", "tls.existingSecret", "redis.url"):
         assert f"  - {value}: " in str(caught.value)
+
+
+def test_each_sentence_that_the_templates_have_is_tried() -> None:
+    written = [
+        sentence
+        for file in (CHART / "templates").glob("_faults*.tpl")
+        for sentence in re.findall(r'"trunkline\.fault" \(list [.$] (?:\(printf )?"([^"]+)"', file.read_text("utf-8"))
+    ]
+    assert len(written) > 35
+    told = "".join(refusal(case, change) for case, change, _ in REFUSED)
+    patterns = {each: re.sub(r"%[sdq]", ".*", re.escape(each).replace("\\%", "%")) for each in written}
+    assert [each for each, pattern in patterns.items() if not re.search(pattern, told)] == []
 
 
 def test_no_answer_repeats_a_password() -> None:
