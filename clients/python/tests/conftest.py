@@ -1,12 +1,12 @@
 """What every test can ask for."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
 from typing import Final
 
 import pytest
+import trustme
 
 from .shells import Connect, connect_async, connect_sync
 
@@ -22,11 +22,14 @@ def connect(request: pytest.FixtureRequest) -> Connect:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _no_authority_but_the_tests_own() -> Iterator[None]:
-    # Each gateway reads the system's, which takes its time, and nobody here has a certificate of theirs.
+def _not_the_authorities_of_the_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    # Each gateway reads those, which takes its time, and nobody here has a certificate of theirs.
+    folder = tmp_path_factory.mktemp("authorities")
+    (folder / "empty").mkdir()
+    trustme.CA().cert_pem.write_to_path(str(folder / "one.pem"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", os.devnull)
-        patch.setenv("SSL_CERT_DIR", os.devnull)
+        patch.setenv("SSL_CERT_FILE", str(folder / "one.pem"))
+        patch.setenv("SSL_CERT_DIR", str(folder / "empty"))
         yield
 
 
