@@ -105,6 +105,7 @@ REFUSED: Final[list[tuple[str, Change, str]]] = [
         {"extraEnv": [{"name": "TRUNKLINE_LIMITS__DRAIN_SECONDS", "value": "9"}]},
         "TRUNKLINE_LIMITS__DRAIN_SECONDS would win over the configuration; write the setting into config",
     ),
+    ("minimal", {"extraEnv": [{"name": "trunkline_grpc__address", "value": "x"}]}, "trunkline_grpc__address would win"),
     # Secrets.
     ("minimal", {"extraEnv": [{"name": "OPENAI_API_KEY", "value": "sk-1"}]}, "would put a secret into the environment"),
     (

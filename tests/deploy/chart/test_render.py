@@ -111,6 +111,8 @@ def test_notes_warn_when_all_gateways_want_more_lines_than_the_account_has() -> 
         "WARNING: 7 gateways may want 112 lines of the account main together, and its connections_max is 100" in warned
     )
     assert "may want" not in notes(changed(values("minimal"), {"replicas": 6}))
+    exactly = {"replicas": 5, "config": {"pools": {"default": {"ceiling": 20}}}}
+    assert "may want" not in notes(changed(values("minimal"), exactly))
 
 
 @pytest.mark.parametrize(
