@@ -70,13 +70,6 @@ def address() -> Iterator[str]:
         yield stack.address
 
 
-@pytest.fixture(scope="module")
-def outcomes(address: str, folder: Path) -> dict[str, Outcome]:
-    """Run all of them at once: most of the time they listen."""
-    begun = {run: example(name, folder, address, *arguments) for run, (name, arguments, _, _) in RUNS.items()}
-    return {run: program.outcome() for run, program in begun.items()}
-
-
 def test_every_example_is_run() -> None:
     there = {path.name for path in EXAMPLES.glob("*.py")}
     assert {name for name, *_ in RUNS.values()} == set(ARGUMENTS) == there
@@ -87,16 +80,17 @@ def test_an_example_fits_on_two_screens(name: str) -> None:
     assert len((EXAMPLES / name).read_text("utf-8").splitlines()) <= 80
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_an_example_does_what_it_says(outcomes: dict[str, Outcome], folder: Path, run: str) -> None:
-    _, _, said, written = RUNS[run]
-    outcome = outcomes[run]
-    assert (outcome.code, outcome.err) == (0, "")
-    assert said in outcome.out
-    if written:
-        with wave.open(str(folder / written)) as file:
-            assert file.getframerate() == 24_000
-        assert any(read_wav(folder / written))
+def test_every_example_does_what_it_says(address: str, folder: Path) -> None:
+    """All of them at once: most of the time they listen."""
+    begun = {run: example(name, folder, address, *arguments) for run, (name, arguments, _, _) in RUNS.items()}
+    outcomes = {run: program.outcome() for run, program in begun.items()}
+    for run, (_, _, said, written) in RUNS.items():
+        assert (outcomes[run].code, outcomes[run].err) == (0, ""), run
+        assert said in outcomes[run].out, run
+        if written:
+            with wave.open(str(folder / written)) as file:
+                assert file.getframerate() == 24_000, run
+            assert any(read_wav(folder / written)), run
 
 
 def test_the_bare_stub_needs_no_client_of_ours() -> None:
