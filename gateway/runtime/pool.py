@@ -195,16 +195,16 @@ class WarmPool:
             granted = await self._answered(waiter_id, answer, wish)
         except GatewayError as error:
             self._give_back(waiter_id, answer)
-            self._acquired("timeout" if self._now() - now >= wish.wait_seconds else "shed", self._now() - now)
+            self._acquired(wish, "timeout" if self._now() - now >= wish.wait_seconds else "shed", self._now() - now)
             raise error from None
         except BaseException:  # cancelled, gone, or a fault of ours: nothing of the request may stay
             self._give_back(waiter_id, answer)
-            self._acquired("cancelled", self._now() - now)
+            self._acquired(wish, "cancelled", self._now() - now)
             raise
         assert isinstance(granted, tuple)  # noqa: S101 what a request for a line is answered with
         grant = granted[0]
         result = {LineSource.WARM: "hit", LineSource.WAITED: "wait", LineSource.DIALLED: "dialled"}
-        self._acquired(result[source_of(wish, grant)], grant.waited_seconds)
+        self._acquired(wish, result[source_of(wish, grant)], grant.waited_seconds)
         self._observer.granted(self.name, grant.entry_age_seconds)
         return granted
 
@@ -264,7 +264,9 @@ class WarmPool:
         self._perform(self._core.cancel(waiter_id, self._now()))
         return None
 
-    def _acquired(self, result: str, waited_seconds: float) -> None:
+    def _acquired(self, wish: Wish, result: str, waited_seconds: float) -> None:
+        if wish.recovers:  # no caller asks: a rotation in a full account asks every second, and nobody is sent away
+            return
         self.acquires[result] += 1
         self._observer.acquired(self.name, result, waited_seconds)
 

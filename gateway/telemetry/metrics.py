@@ -101,6 +101,8 @@ class Metrics:
         self.tokens = Cells(self._counter(TOKENS))
         self.cost = Cells(self._counter(COST))
         self.errors = Cells(self._counter(ERRORS))
+        for reason in ("internal", "overloaded", "superseded"):  # what is watched for, and rare
+            self.errors[reason,].inc(0)
         self.store_command = Cells(self._histogram(STORE_COMMAND))
         self.store_degraded = Gauge(STORE_DEGRADED.name, STORE_DEGRADED.help, registry=self.registry)
         self.loop_lag = self._histogram(LOOP_LAG)

@@ -51,6 +51,15 @@ async def test_a_warm_line_is_had_without_waiting(stage: Stage) -> None:
     assert stage.pool.acquires == {"hit": 1}
 
 
+async def test_a_line_for_a_running_session_is_no_callers_acquire(stage: Stage) -> None:
+    await stage.warm()
+    async with stage.pool.lease(wish(recovers=True)):
+        stage.exchange.delay_seconds = 3600.0
+        with pytest.raises(CapacityError):
+            await stage.pool.lease(wish(0.1, recovers=True)).__aenter__()
+    assert (stage.observer.acquires, stage.pool.acquires) == ([], {})
+
+
 async def test_a_hit_needs_no_turn_of_the_loop(stage: Stage) -> None:
     await stage.warm()
     holder = Holder(stage)
