@@ -61,6 +61,7 @@ image: ## build the image with docker, podman or buildah (TAG=… names it)
 STANDING := tests/deploy/chart tests/deploy/monitoring/test_rules.py tests/deploy/monitoring/test_promtool.py
 
 chart: .venv/deploy.stamp .venv-checkov/stamp ## lint and render the chart; test it, the rules and the dashboard
+	@$(BIN)/mypy deploy/grafana deploy/prometheus deploy/docker tests/deploy
 	@$(BIN)/python -m pytest -q -m deploy -n 2 --dist worksteal --timeout 300 --durations 10 $(STANDING)
 
 rollout: .venv/deploy.stamp ## run what is delivered: image, pods, a roll-out, alerts on live gateways, spans

@@ -23,7 +23,6 @@ from tests.support.reference_blocks import blocks, commands
 from tests.support.reference_commands import verbs
 from tests.support.reference_metrics import every
 from tests.support.reference_settings import settings
-from tests.support.tools import tool
 
 ROOT: Final = Path(__file__).parents[1]
 # Generated pages are compared as a whole; the simulator's page has a test of its own.
@@ -189,18 +188,6 @@ def test_the_rights_at_redis_are_those_that_a_gateway_needs() -> None:
 
 
 # Examples.
-
-
-def test_alerts_that_are_shown_are_expressions(tmp_path: Path) -> None:
-    (shown,) = [block.body for block in blocks("docs/operations/watching.md") if "rate(" in block.body]
-    expressions = [re.sub(r"^#.*\n", "", each, flags=re.MULTILINE) for each in shown.strip().split("\n\n")]
-    assert len(expressions) >= 6
-    rules = [{"alert": f"Alert{number}", "expr": each} for number, each in enumerate(expressions)]
-    file = tmp_path / "alerts.yaml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "shown", "rules": rules}]}), "utf-8")
-    command = [tool("promtool"), "check", "rules", "--lint=none", str(file)]
-    checked = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    assert checked.returncode == 0, checked.stderr
 
 
 @pytest.mark.parametrize("page", PAGES)
