@@ -41,7 +41,7 @@ def engine() -> Iterator[Containers]:
 
 
 @pytest.fixture(scope="session")
-def image(engine: Containers) -> Iterator[Built]:
+def image(engine: Containers, request: pytest.FixtureRequest) -> Iterator[Built]:
     begun = time.monotonic()
     engine.import_base()
     based = time.monotonic()
@@ -54,11 +54,12 @@ def image(engine: Containers) -> Iterator[Built]:
             file.write(f"\n# {CANARY}\n")
         options = ["--layers"] if KEPT else []
         words = engine.build(TAG, folder / "output", *options, PIP_CERT=str(authority), PIP_TRUSTED_HOST=CANARY)
-        print(
-            f"\nimage on a stand-in for {base_name()} (debootstrap): base {based - begun:.0f} s, "
-            f"build {time.monotonic() - based:.0f} s; {words.splitlines()[-1]}",
-            file=sys.__stderr__,
-        )
+        told = words.splitlines()[-1].partition(";")[0]
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            sys.stdout.write(
+                f"\n{told}, on a stand-in for {base_name()} made by debootstrap "
+                f"({based - begun:.0f} s for it, {time.monotonic() - based:.0f} s for the build)\n"
+            )
         yield Built(TAG, words, folder / "output", engine)
 
 

@@ -4,7 +4,6 @@ import json
 import re
 import stat
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -203,7 +202,6 @@ def test_it_says_who_it_is_and_how_it_runs(image: Built) -> None:
     assert config["Labels"]["org.opencontainers.image.version"] == __version__
     assert config["Labels"]["org.opencontainers.image.revision"] != "unknown"
     assert image.containers.podman("run", "--rm", "--read-only", image.tag, "version") == __version__
-    print(f"{shown['Size'] / 1e6:.0f} MB", file=sys.__stderr__)
     assert shown["Size"] < SIZE_MAX_BYTES
 
 

@@ -15,6 +15,7 @@ Everything else is as it was rendered. `fsGroup` and `defaultMode` are not podma
 
 import asyncio
 import json
+import os
 import re
 import tempfile
 import time
@@ -214,6 +215,8 @@ async def test_the_rendered_deployment_serves_calls_and_loses_none_at_its_end(im
         assert held["Uid"].split() == ["65532"] * 4
         assert (int(held["CapBnd"], 16), held["NoNewPrivs"], held["Seccomp"]) == (0, "1", "2")
         assert root_is_read_only(pod.state["Pid"])
+        # Its store is elsewhere, so it needs no place to write at all.
+        assert not os.listdir(f"/proc/{pod.state['Pid']}/root/tmp")  # noqa: PTH208 pathlib blocks in a coroutine
         async with channel_to(pod.address, pod.credentials) as channel:
             assert (await Caller(channel, "another").refused()).reason == "UNAUTHENTICATED"
             async with talking(channel, CALLS, TOKEN) as callers:

@@ -1,6 +1,7 @@
 """The image as a container: a plain user on a read-only root that serves calls, and stops without losing one."""
 
 import asyncio
+import json
 import os
 import signal
 import tempfile
@@ -82,6 +83,8 @@ async def test_a_container_serves_a_call_as_a_plain_user_on_a_read_only_root(ima
         async with channel_to(running.address) as channel, talking(channel, 1) as (caller,):
             assert await finished(caller) == (True, grpc.StatusCode.OK)
             assert len(caller.audio()) > 24_000
+        pools = image.containers.podman("exec", "plain", "trunkline", "pools", "--json", "--address", running.address)
+        assert json.loads(pools)["pools"][0]["name"] == "default"
 
 
 def writable(pid: int) -> set[str]:
