@@ -162,7 +162,7 @@ def played(image: Built) -> Iterator[Pod]:
     with tempfile.TemporaryDirectory(prefix="tk", dir="/tmp") as made, ExitStack() as stack:
         folder, authority = Path(made), trustme.CA()
         redis = stack.enter_context(tls_redis())
-        provider = stack.enter_context(simulated_provider(folder, speed=2.0))
+        provider = stack.enter_context(simulated_provider(folder, speed=0.5))
         objects = render(values(image, redis, provider.url))
         spec = json.loads(json.dumps(only(objects, "Deployment", "gateway")))["spec"]["template"]["spec"]
         grpc_port, ops_port = free_port(), free_port()

@@ -94,7 +94,7 @@ def writable(pid: int) -> set[str]:
 
 
 async def test_sigterm_under_live_calls_loses_none_and_ends_with_0(image: Built) -> None:
-    with served(image, "drained", speed=2.0) as running:
+    with served(image, "drained", speed=0.5) as running:
         below = descendants(running.pid)
         async with channel_to(running.address) as channel, talking(channel, CALLS) as callers:
             stopping = asyncio.create_task(
