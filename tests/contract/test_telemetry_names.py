@@ -70,7 +70,7 @@ def _busy_metrics() -> Metrics:
     sessions.relayed("up", 0.001)
     sessions.recovered("line_lost", "ok", 0.01)
     sessions.resumed("reattached", 0.01)
-    sessions.rotated("expiry", "ok")
+    sessions.rotated("expiry", "ok", 0.1)
     sessions.resumed("reattached", 0.01)
     sessions.refused(Reason.QUEUE_FULL)
     sessions.session_ended(_report())

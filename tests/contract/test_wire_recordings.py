@@ -223,6 +223,9 @@ class Heard:
     def first_audible(self, pool: str, seconds: float) -> None:
         """The same."""
 
+    def answered(self, done: object) -> None:
+        """The same."""
+
 
 async def carried(frames: Sequence[bytes]) -> list[object]:
     """What comes out of a relay when this goes in."""

@@ -216,7 +216,7 @@ async def test_the_rendered_deployment_serves_calls_and_loses_none_at_its_end(im
         assert (int(held["CapBnd"], 16), held["NoNewPrivs"], held["Seccomp"]) == (0, "1", "2")
         assert root_is_read_only(pod.state["Pid"])
         # Its store is elsewhere, so it needs no place to write at all.
-        assert not os.listdir(f"/proc/{pod.state['Pid']}/root/tmp")  # noqa: PTH208 pathlib blocks in a coroutine
+        assert not os.listdir(Path("/proc", str(pod.state["Pid"]), "root", "tmp"))  # noqa: PTH208 pathlib blocks in a coroutine
         async with channel_to(pod.address, pod.credentials) as channel:
             assert (await Caller(channel, "another").refused()).reason == "UNAUTHENTICATED"
             async with talking(channel, CALLS, TOKEN) as callers:

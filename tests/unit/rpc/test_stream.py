@@ -1,6 +1,7 @@
 """What a call's deadline leaves of its stream."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,9 +16,13 @@ from gateway.runtime.ports import CallerGoneError
 class Context:
     """A call whose deadline is near."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, metadata: Sequence[tuple[str, str | bytes]] | None = ()) -> None:
         self._seconds = seconds
+        self._metadata = metadata
         self.written: list[Any] = []
+
+    def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]] | None:
+        return self._metadata
 
     def time_remaining(self) -> float:
         return self._seconds
@@ -46,3 +51,23 @@ async def test_a_call_with_time_left_ends_at_once() -> None:
     await stream.write(Outgoing(out.ResponseCreated("r", {})))
     assert len(context.written) == 1
     await asyncio.wait_for(stream.end(), 0.05)
+
+
+SPAN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "trace"),
+    [
+        ([("x-other", "1"), ("traceparent", SPAN)], SPAN),
+        ([("traceparent", "x" * 10_000)], ""),
+        ([("traceparent-bin", b"x")], ""),
+        ([], ""),
+        (None, ""),
+    ],
+)
+def test_a_callers_span_is_taken_from_the_call(metadata: Sequence[tuple[str, str | bytes]] | None, trace: str) -> None:
+    async def made() -> GrpcStream:
+        return stream_on(Context(1.0, metadata))
+
+    assert asyncio.run(made()).trace == trace
