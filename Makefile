@@ -15,6 +15,8 @@ TAG ?=
 TESTS =
 # protoc finds its plugins on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# With it, every process of the tests would compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test mutants bench chaos image chart rollout check check-format dev proto check-proto architecture heavy lock format clean docs
 .DEFAULT_GOAL := help
@@ -27,7 +29,7 @@ demo: .venv/runtime.stamp ## make calls over warm and cold lines; results in out
 	@$(BIN)/trunkline demo $(if $(REAL),--real)
 
 test: .venv/dev.stamp ## run the tests
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not heavy and not deploy" $(TESTS)
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not heavy and not deploy" $(TESTS)
 
 # Of the tests that take their time, those that only compute: two at once do not disturb each other.
 COMPUTING := tests/e2e/test_leaks.py tests/unit tests/property tests/bench/test_pool_simulation.py \
@@ -37,7 +39,7 @@ COMPUTING := tests/e2e/test_leaks.py tests/unit tests/property tests/bench/test_
 WAITING := tests/e2e/test_churn.py tests/e2e/test_transport.py $(wildcard tests/e2e/test_reload_*.py) tests/integration \
 	tests/e2e/test_processes.py tests/e2e/test_refusals.py tests/e2e/test_canary.py tests/e2e/test_cli_top.py \
 	tests/e2e/test_reservations.py tests/e2e/test_stop_under_opens.py tests/e2e/test_store_topologies.py \
-	tests/test_docs_commands.py
+	tests/test_docs_commands.py tests/e2e/test_versions.py
 
 # Each of the others has the machine to itself.
 heavy: .venv/dev.stamp ## run the tests that take their time
@@ -61,7 +63,8 @@ image: ## build the image with docker, podman or buildah (TAG=… names it)
 STANDING := tests/deploy/chart tests/deploy/monitoring/test_rules.py tests/deploy/monitoring/test_promtool.py
 
 chart: .venv/deploy.stamp .venv-checkov/stamp ## lint and render the chart; test it, the rules and the dashboard
-	@$(BIN)/mypy deploy/grafana deploy/prometheus deploy/docker tests/deploy
+	@$(BIN)/mypy deploy/grafana deploy/prometheus tests/deploy
+	@for script in build rootfs sbom; do $(BIN)/mypy deploy/docker/$$script.py || exit 1; done
 	@$(BIN)/python -m pytest -q -m deploy -n 2 --dist worksteal --timeout 300 --durations 10 $(STANDING)
 
 rollout: .venv/deploy.stamp ## run what is delivered: image, pods, a roll-out, alerts on live gateways, spans
@@ -102,6 +105,8 @@ lock: .venv/bootstrap.stamp ## resolve the dependencies again
 	@$(COMPILE) pyproject.toml $(SERVICE) --group dev -c requirements.txt -o requirements-dev.txt
 	@$(COMPILE) pyproject.toml $(SERVICE) --group dev --group deploy -c requirements-dev.txt -o requirements-deploy.txt
 	@$(COMPILE) --group checkov -o requirements-checkov.txt
+	@$(COMPILE) pyproject.toml --extra tracing -c requirements.txt -o deploy/docker/requirements.txt
+	@$(COMPILE) --group image -c requirements-deploy.txt -o deploy/docker/requirements-build.txt
 
 clean: ## remove what the targets made
 	@rm -rf .venv .venv-checkov output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -23,18 +23,8 @@ from typing import Any, Final
 import pytest
 
 from tests.support.processes import ROOT
+from tests.support.tools import tool
 
-# Command → the Debian package that has it.
-COMMANDS: Final[Mapping[str, str]] = {
-    "buildah": "buildah",
-    "catatonit": "catatonit",
-    "debootstrap": "debootstrap",
-    "mount": "mount",
-    "podman": "podman",
-    "runc": "runc",
-    "umount": "mount",
-    "unshare": "util-linux",
-}
 DOCKERFILE: Final = ROOT / "deploy" / "docker" / "Dockerfile"
 BUILD_SECONDS: Final = 900
 COMMAND_SECONDS: Final = 60
@@ -80,13 +70,10 @@ tar -C "$1" -cf "$5" .
 
 
 def command(name: str) -> str:
-    """Return the path of a command of the table; skip or fail where it is missing, or where only root could use it."""
-    found = shutil.which(name)
-    if found is not None and os.geteuid() == 0:
-        return found
+    """Return the path of a command; skip or fail where it is missing, or where only root could use it."""
+    if os.geteuid() == 0:
+        return tool(name)
     sentence = "images are built and run as root here"
-    if found is None:
-        sentence = f"{name} is not here; on Debian: apt-get install {COMMANDS[name]}"
     if os.environ.get("CI", "").lower() in ("1", "true"):
         pytest.fail(sentence)
     pytest.skip(sentence)

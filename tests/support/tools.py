@@ -15,12 +15,20 @@ import pytest
 
 # Command → the Debian package that has it.
 PACKAGES: Final[Mapping[str, str]] = {
+    "buildah": "buildah",
+    "catatonit": "catatonit",
+    "debootstrap": "debootstrap",
     "git": "git",
     "make": "make",
+    "mount": "mount",
+    "podman": "podman",
     "promtool": "prometheus",
     "redis-sentinel": "redis-sentinel",
     "redis-server": "redis-server",
+    "runc": "runc",
     "tmux": "tmux",
+    "umount": "mount",
+    "unshare": "util-linux",
 }
 
 
