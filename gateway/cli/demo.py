@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +42,8 @@ _CONFIGURATION: Final[dict[str, Any]] = {
 def demo(*, real: bool, calls: int, output: Path) -> None:
     """Run it all; raises `CommandError` when it cannot, or when a call failed."""
     console = Console()
+    if find_spec("matplotlib") is None:  # said before the calls, which may cost money
+        raise CommandError("the plot needs matplotlib: install trunkline[tools]")
     if real:
         _announce(console, calls)
     try:
