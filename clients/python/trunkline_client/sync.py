@@ -43,7 +43,6 @@ from trunkline_client.options import RESUMABLE_BY_DEFAULT, ConnectionOptions
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
-
 _DEFAULTS: Final = ConnectionOptions()
 
 
@@ -281,8 +280,8 @@ class Client:
     def _renew(self, lease_token: str, timeout_seconds: float) -> RenewalCall:
         # A stream of its own for each renewal: it has a deadline, and no proxy ends it for being idle.
         stub = LeaseServiceStub(self._open_channel())
-        requests = (KeepAliveRequest(lease_token=lease_token),)
-        return stub.KeepAlive(iter(requests), timeout=timeout_seconds, metadata=self._metadata())
+        requests = iter((KeepAliveRequest(lease_token=lease_token),))
+        return stub.KeepAlive(requests, timeout=timeout_seconds, metadata=self._metadata())
 
     def _release(self, lease_token: str, timeout_seconds: float) -> ReleaseResponse:
         stub = LeaseServiceStub(self._open_channel())
@@ -294,8 +293,8 @@ class Client:
         request: _Request,
         timeout_seconds: float | None = None,
     ) -> _Response:
-        timeout = timeout_seconds or self._options.call_timeout_seconds
+        seconds = timeout_seconds or self._options.call_timeout_seconds
         try:
-            return method(request, timeout=timeout, metadata=self._metadata())
+            return method(request, timeout=seconds, metadata=self._metadata())
         except grpc.RpcError as failure:
             raise error_of(failure) from None
