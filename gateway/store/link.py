@@ -7,9 +7,12 @@ answer.
 """
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
@@ -181,8 +184,6 @@ class ServerLink:
             chosen |= {"host": host, "port": port, "connection_class": _Tls if address.tls else _Tcp}
         username, password = _credentials(options)
         chosen |= {"username": username, "password": password}
-        if address.tls and options.tls_ca_file is not None:
-            chosen["ssl_ca_certs"] = str(options.tls_ca_file)
         make = chosen.pop("connection_class")
         # Our own deadlines are the ones that count. RESP2: the shapes of answers do not vary by server.
         connection: AbstractConnection = make(
@@ -192,7 +193,26 @@ class ServerLink:
             protocol=2,
             driver_info=None,
         )
+        if isinstance(connection, SSLConnection):
+            # Its own would trust the system's authorities beside the one that is named, and read all of them at each
+            # connect: 45 ms in which the loop stands still.
+            connection.ssl_context.context = _trust(options.tls_ca_file)
         return connection
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    """Return what trusts one authority, or the system's; a file that has changed is read anew."""
+    try:
+        stamp = (0, 0) if ca_file is None else ((was := ca_file.stat()).st_ino, was.st_mtime_ns)
+        return _context(ca_file, stamp)
+    except OSError as error:
+        raise LinkError(f"{ca_file or 'the list of authorities'} cannot be read: {error.strerror}") from None
+
+
+@lru_cache(maxsize=4)
+def _context(ca_file: Path | None, stamp: tuple[int, int]) -> ssl.SSLContext:
+    del stamp  # part of the key: another file of that name is another authority
+    return ssl.create_default_context(cafile=ca_file)
 
 
 def _credentials(options: RedisOptions) -> tuple[str | None, str | None]:
