@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +15,6 @@ import pytest
 
 from tests.support.containers import Containers, base_name, command, containers
 
-# Without what requirements-deploy.txt installs there is nothing to collect here.
-collect_ignore_glob = [] if find_spec("helm_python") else ["test_*.py"]
 TAG: Final = "localhost/trunkline:tested"
 # It stands in both of the build's secrets, and must be nowhere in the image.
 CANARY: Final = "canary-of-the-build.invalid"

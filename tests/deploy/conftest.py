@@ -1,0 +1,5 @@
+"""Without what requirements-deploy.txt installs there is nothing to collect here; `make chart` and `make rollout` do."""
+
+from importlib.util import find_spec
+
+collect_ignore_glob = [] if find_spec("helm_python") and find_spec("promql_parser") else ["*"]
