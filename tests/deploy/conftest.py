@@ -1,4 +1,4 @@
-"""Without what requirements-deploy.txt installs there is nothing to collect here; `make chart` and `make rollout` do."""
+"""Without what requirements-deploy.txt installs there is nothing to collect here; two targets of make install it."""
 
 from importlib.util import find_spec
 
