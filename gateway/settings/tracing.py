@@ -26,7 +26,8 @@ class TracingSettings(Section):
         if self.endpoint is not None:
             parts = urlsplit(self.endpoint)
             extra = "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment
-            if parts.scheme not in ("http", "https") or extra or not port_is_valid(parts) or not parts.port:
+            has_place = bool(parts.hostname) and port_is_valid(parts) and parts.port and " " not in self.endpoint
+            if not self.endpoint.startswith(("http://", "https://")) or extra or not has_place:
                 raise ValueError("endpoint must be http://HOST:PORT or https://HOST:PORT, and nothing more")
         if self.ca_file is not None and not (self.endpoint or "").startswith("https:"):
             raise ValueError("ca_file needs an endpoint that begins with https")

@@ -69,9 +69,14 @@ def canonical(report: SessionReport) -> None:
         responses=report.responses,
         cost_dollars=None if report.cost_dollars is None else round(report.cost_dollars, 6),
         **{name: getattr(usage, name) for name in usage.__struct_fields__},
-        # Of W3C's four parts the second; only where the session has a span.
-        **({"trace_id": report.trace.split("-")[1]} if report.trace else {}),
+        **_trace_of(report),
     )
+
+
+def _trace_of(report: SessionReport) -> dict[str, str]:
+    """Return which trace the session is in, where one is kept: of W3C's four parts the second, by the fourth."""
+    parts = report.trace.split("-")
+    return {"trace_id": parts[1]} if parts[-1] == "01" else {}
 
 
 class _Lines:

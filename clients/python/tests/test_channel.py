@@ -151,9 +151,38 @@ async def test_without_a_token_there_is_no_header(connect: Connect) -> None:
 SPAN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-@pytest.mark.parametrize(("told", "shown"), [(SPAN, SPAN), ("", None), ("no span\n", None)])
-async def test_a_call_says_in_which_span_it_is_made(connect: Connect, told: str, shown: str | None) -> None:
+@pytest.mark.parametrize(("told", "shown"), [(SPAN, SPAN), ("", None), ("no span\n", None), (None, None)])
+async def test_a_call_says_in_which_span_it_is_made(connect: Connect, told: str | None, shown: str | None) -> None:
     with serving(scripts.text_turn) as gateway:
         async with connect(gateway.address, token="t", traceparent=lambda: told) as client:
             await client.pools()
         assert (gateway.headers, gateway.spans) == (["Bearer t"], [shown])
+
+
+async def test_no_call_fails_because_nobody_knows_its_span(connect: Connect) -> None:
+    def fails() -> str:
+        raise LookupError
+
+    with serving(scripts.text_turn) as gateway:
+        async with connect(gateway.address, traceparent=fails) as client:
+            await client.pools()
+        assert gateway.spans == [None]
+
+
+@pytest.mark.parametrize(
+    ("owner", "client", "name"),
+    [
+        ("10.1.2.3:50051", "dns:///gateways.speech.svc:50051", "gateways.speech.svc"),
+        ("[fd00::1]:50051", "gateways:50051", "gateways"),
+        ("10.1.2.3:50051", "dns://10.0.0.10/gateways.speech.svc:50051", "gateways.speech.svc"),
+        ("10.1.2.3:50051", "passthrough:///gateways:50051", "gateways"),
+        # It has a name of its own, and a certificate for that.
+        ("gw0.example:50051", "dns:///gateways.example:50051", None),
+        ("gateways:50051", "gateways:50051", None),
+        ("10.1.2.3:50051", "unix:/run/t.sock", None),
+        ("10.1.2.3:50051", "ipv4:10.1.2.4:1,10.1.2.5:1", None),
+    ],
+)
+def test_only_an_owner_without_a_name_is_held_to_the_clients_own(owner: str, client: str, name: str | None) -> None:
+    options = ConnectionOptions(tls=TlsOptions(ca_file="ca.pem"))
+    assert dict(stream_arguments(owner, options, 1.0, client)).get("grpc.ssl_target_name_override") == name

@@ -84,14 +84,14 @@ def _arguments(address: str, client_address: str, options: ConnectionOptions) ->
 def _promised_name(address: str, client_address: str) -> str:
     """Return the name that a gateway's certificate must carry; empty = that of the address itself.
 
-    One gateway of several says an address of its own, which is a bare IP in Kubernetes and in no certificate. It is
-    held to the name that the caller has chosen: any gateway behind that can show it, and nobody else.
+    One gateway of several says an address of its own. In Kubernetes that is a bare IP, which stands in no certificate:
+    it is held to the name that the caller has chosen. Any gateway behind that can show it, and nobody else.
     """
-    if address == client_address or client_address.startswith(_LOCAL_SCHEMES) or "," in client_address:
+    if address == client_address or not _is_ip(_host(address)) or "," in client_address:
         return ""
-    for scheme in _IP_SCHEMES:
-        client_address = client_address.removeprefix(scheme)
-    return _host(client_address)
+    # Of `dns://resolver/name:port` and the like the last part is what is looked up.
+    name = _host(client_address.rpartition("/")[2])
+    return "" if client_address.startswith(_LOCAL_SCHEMES) else name
 
 
 def channel_credentials(address: str, options: ConnectionOptions) -> grpc.ChannelCredentials | None:
@@ -137,6 +137,14 @@ def _host(endpoint: str) -> str:
     return host if host and port.isdigit() else endpoint
 
 
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -145,18 +153,18 @@ def _is_loopback(host: str) -> bool:
 
 
 def call_metadata(
-    token: str | Callable[[], str], traceparent: Callable[[], str] | None = None
+    token: str | Callable[[], str], traceparent: Callable[[], str | None] | None = None
 ) -> Callable[[], Metadata]:
     """Return what gives the metadata of a call: it shows `token` (empty = none), and what span it belongs to.
 
     Raises ValueError for a token that no header can carry, at once or, where the token is asked
-    for with each call, then. The error never shows the token. What is no W3C `traceparent` is left out: for the
-    sake of a trace no call fails.
+    for with each call, then. The error never shows the token. What is no W3C `traceparent`, and a function that
+    fails, is left out: for the sake of a trace no call fails.
     """
     shown = _authorization(token)
     if traceparent is None:
         return shown
-    return lambda: (*shown(), *_span(traceparent()))
+    return lambda: (*shown(), *_span(traceparent))
 
 
 def _authorization(token: str | Callable[[], str]) -> Callable[[], Metadata]:
@@ -166,8 +174,12 @@ def _authorization(token: str | Callable[[], str]) -> Callable[[], Metadata]:
     return lambda: metadata
 
 
-def _span(traceparent: str) -> Metadata:
-    return (("traceparent", traceparent),) if _TRACEPARENT.fullmatch(traceparent) else ()
+def _span(traceparent: Callable[[], str | None]) -> Metadata:
+    try:
+        told = traceparent()
+    except Exception:  # noqa: BLE001 somebody else's function; a running session must not end for it
+        return ()
+    return (("traceparent", told),) if isinstance(told, str) and _TRACEPARENT.fullmatch(told) else ()
 
 
 def _bearer(token: str) -> Metadata:

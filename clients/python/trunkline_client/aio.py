@@ -59,7 +59,7 @@ class AsyncClient:
         *,
         token: str | Callable[[], str] = "",
         options: ConnectionOptions = _DEFAULTS,
-        traceparent: Callable[[], str] | None = None,
+        traceparent: Callable[[], str | None] | None = None,
     ) -> None:
         """Prepare; nothing is sent.
 
@@ -70,7 +70,7 @@ class AsyncClient:
                 asked before each call. Empty = none.
             options: Deadlines, limits, TLS.
             traceparent: A function that returns the span in which a call is made, as W3C `traceparent`
-                says it, asked before each call; the gateway's spans stand below it. Empty = none.
+                says it, asked before each call; the gateway's spans stand below it. Empty or None = none.
 
         Raises:
             ValueError: For plaintext to another machine, for what is no target or no token.

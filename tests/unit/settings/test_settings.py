@@ -65,3 +65,26 @@ def test_a_caller_without_a_token_is_refused(tmp_path: Path) -> None:
     settings = Settings(callers=[{"name": "n", "tenant": "t", "token_sha256_file": str(file)}])
     with pytest.raises(SettingsError, match="empty token"):
         authenticator(settings, insecure_dev=False)
+
+
+@pytest.mark.parametrize("endpoint", ["http://collector:4317", "https://collector.example:4317/", "http://[::1]:4317"])
+def test_a_collector_has_a_scheme_a_host_and_a_port(endpoint: str) -> None:
+    assert Settings(tracing={"endpoint": endpoint}).tracing.endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "collector:4317", "grpc://collector:4317", "HTTPS://collector:4317", "http://collector", "http://:4317",
+        "http://a b:4317", "http://collector:99999", "http://me:pw@collector:4317", "http://collector:4317/v1/traces",
+        "http://collector:4317?x=1",
+    ],
+)  # fmt: skip
+def test_what_is_no_place_of_a_collector_is_refused(endpoint: str) -> None:
+    with pytest.raises(ValueError, match=r"endpoint must be http://HOST:PORT or https://HOST:PORT"):
+        Settings(tracing={"endpoint": endpoint})
+
+
+def test_an_authority_goes_with_a_collector_that_shows_a_certificate() -> None:
+    with pytest.raises(ValueError, match="ca_file needs an endpoint that begins with https"):
+        Settings(tracing={"endpoint": "http://c:4317", "ca_file": "/ca.pem"})

@@ -1,18 +1,26 @@
 """What a session did stands in one trace, below its caller's own span; what a dial took, in another one."""
 
+import asyncio
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from structlog.testing import capture_logs
 
 from gateway.core.errors import Reason
 from gateway.core.events import ResponseDone, Usage
 from gateway.runtime.observers import SessionReport
 from gateway.runtime.ports import DialTimes
+from gateway.telemetry.logs import canonical
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tracing import ATTRIBUTE_MAX, TracedPools, TracedSessions, Tracing, TracingOptions
+from gateway.telemetry.tracing import ATTRIBUTE_MAX, STOP_SECONDS, TracedPools, TracedSessions, Tracing, TracingOptions
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -28,6 +36,7 @@ Reports = Callable[..., SessionReport]
 TRACE: Final = "0af7651916cd43dd8448eb211c80319c"
 CALLER: Final = f"00-{TRACE}-b7ad6b7169203331-01"
 UNSAMPLED: Final = f"00-{TRACE}-b7ad6b7169203331-00"
+ROOT: Final = Path(__file__).parents[3]
 NOWHERE: Final = "http://127.0.0.1:1"
 
 
@@ -203,3 +212,43 @@ async def test_a_words_length_is_bounded() -> None:
     scene = Scene()
     spans = await scene.spans(lambda: scene.sessions.of_session("").answered(done(status_reason="x" * 10_000)))
     assert len(str((spans["turn"].attributes or {})["trunkline.status_reason"])) == ATTRIBUTE_MAX
+
+
+async def test_a_collector_that_takes_and_never_answers_holds_no_stop_up() -> None:
+    """Also at the end of the process: no thread is waited for."""
+    program = """
+import asyncio, socket, sys, time
+from gateway.runtime.ports import DialTimes
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing import TracedPools, Tracing, TracingOptions
+
+async def main():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", int(sys.argv[1])))
+        silent.listen()
+        async with Tracing(TracingOptions(f"http://127.0.0.1:{sys.argv[1]}")) as tracing:
+            pools = TracedPools(Metrics(), tracing.tracer)
+            for _ in range(2_000):
+                pools.dialled("default", "ok", DialTimes({}, 0.1))
+            began = time.monotonic()
+        print(time.monotonic() - began)
+
+asyncio.run(main())
+print("over")
+"""
+    began = time.monotonic()
+    command = [sys.executable, "-c", program, str(free_port())]
+    ended = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=30, check=True, cwd=ROOT
+    )
+    seconds, over = ended.stdout.split()
+    assert float(seconds) < STOP_SECONDS + 1.0
+    assert over == "over"
+    assert time.monotonic() - began < STOP_SECONDS + 6.0  # what it takes to begin is in that
+
+
+@pytest.mark.parametrize(("trace", "logged"), [(CALLER, TRACE), (UNSAMPLED, None), ("", None)])
+def test_the_log_leads_to_a_trace_that_is_kept_and_to_no_other(report: Reports, trace: str, logged: str | None) -> None:
+    with capture_logs() as logs:
+        canonical(report(trace=trace))
+    assert logs[0].get("trace_id") == logged
