@@ -2,8 +2,8 @@
 
 The controller makes one pod more than it must have, waits until that has been available for `minReadySeconds`, and
 takes an old one away: out of the endpoints at once (which the balancer learns a moment later), the preStop pause,
-SIGTERM, and SIGKILL when the grace is over. A pod's files stand below a folder of its own, and all pods share
-loopback: that is all in which they differ from what a node would run.
+SIGTERM, and SIGKILL when the grace is over. What differs from a node: a pod's files stand below a folder of its own, all
+pods share loopback, their volumes have nobody's rights, and of the probes only readiness is asked.
 """
 
 import asyncio
@@ -92,6 +92,8 @@ class Deployment:
         self.endpoints: list[str] = []
         self.pods: list[Pod] = []
         self._changes: set[asyncio.Task[None]] = set()
+        # What went wrong in here, and not in a pod.
+        self._faults: list[BaseException] = []
 
     # The controller.
 
@@ -113,6 +115,7 @@ class Deployment:
             # The next one is made without waiting for the end of this one.
             going.append(asyncio.create_task(self._terminated(pod)))
         await asyncio.gather(*going)
+        assert self._faults == []
         return old
 
     async def stop(self) -> None:
@@ -216,7 +219,12 @@ class Deployment:
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._changes.add(task)
-        task.add_done_callback(self._changes.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._changes.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self._faults.append(fault)
 
 
 @asynccontextmanager

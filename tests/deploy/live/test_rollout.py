@@ -37,6 +37,8 @@ PAUSE_SECONDS: Final = 2.0
 OPENERS: Final = 4
 OPENS_PAUSE_SECONDS: Final = 0.5
 TOKEN: Final = "tok-of-the-billing-bot"
+# From a word until it is heard of; on two cores that three gateways and all callers share.
+MUTE_MAX_MS: Final = 8_000
 RESULT: Final = Path("output/rollout.json")
 
 
@@ -123,6 +125,7 @@ async def rolled_under_callers(running: Deployment, address: str, ca_file: Path)
     return {
         "sessions": SESSIONS,
         "moves": sum(len(each.history.resumed) for each in talkers),
+        "unmoved": sum(not each.history.resumed for each in talkers),
         "events": verdict.total,
         "lost": verdict.lost,
         "duplicated": verdict.duplicated,
@@ -157,6 +160,7 @@ async def test_three_gateways_are_replaced_under_100_sessions_and_no_call_fails(
     assert figures["failed_calls"] == figures["lost"] == figures["duplicated"] == figures["killed"] == 0, told
     assert figures["open_failures"] == [], told
     assert figures["exit_codes"] == [0, 0, 0], told
-    # Everybody was somewhere that has gone, and many sessions were opened meanwhile.
-    assert figures["moves"] >= SESSIONS, told
+    # Everybody was somewhere that has gone, nobody was mute for long, and many sessions were opened meanwhile.
+    assert figures["unmoved"] == 0, told
+    assert figures["longest_ms"] < MUTE_MAX_MS, told
     assert figures["opened"] >= OPENERS * 10, told
