@@ -2,8 +2,8 @@
 
 The controller makes one pod more than it must have, waits until that has been available for `minReadySeconds`, and
 takes an old one away: out of the endpoints at once (which the balancer learns a moment later), the preStop pause,
-SIGTERM, and SIGKILL when the grace is over. What differs from a node: a pod's files stand below a folder of its own, all
-pods share loopback, their volumes have nobody's rights, and of the probes only readiness is asked.
+SIGTERM, and SIGKILL when the grace is over. What differs from a node: a pod's files stand below a folder of its own,
+all pods share loopback, their volumes have nobody's rights, and of the probes only readiness is asked.
 """
 
 import asyncio
