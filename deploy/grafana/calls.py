@@ -41,7 +41,7 @@ LATENCY: Final = Row(
         ),
         Graph(
             "Wait for a line",
-            "From asking the pool to its answer, by result, 95th percentile.",
+            "What a caller waited, from asking the pool to its answer, by result, 95th percentile.",
             "s",
             quantiles("trunkline_acquire_wait_seconds", POOL, "result", (0.95,)),
             span=6,

@@ -135,7 +135,8 @@ POOLS: Final = Row(
         ),
         Graph(
             "Acquires by result",
-            "Callers and moved sessions that asked for a line, and what they got. Hit is what the pool is for.",
+            "Callers who asked for a line, and what they got: hit is what the pool is for. Sessions that need another "
+            "line are not among them.",
             PER_SECOND,
             (Target(rate("trunkline_acquires_total", POOL, "result"), "{{result}}"),),
             stacked=True,
@@ -154,7 +155,8 @@ POOLS: Final = Row(
         ),
         Graph(
             "Age of lines at hand-out",
-            "How long a line had stood ready when a caller got it. Near the maximum age, too many stand ready.",
+            "How long a line had stood ready when a caller got it, or a session that needed another. Near the maximum "
+            "age, too many stand ready.",
             "s",
             quantiles("trunkline_entry_age_seconds", POOL),
         ),

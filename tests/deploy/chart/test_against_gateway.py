@@ -209,6 +209,13 @@ RULES: Final[list[Change]] = [
     {"tracing": {"endpoint": "http://collector"}},
     {"tracing": {"endpoint": "http://user@collector:4317"}},
     {"tracing": {"endpoint": "collector:4317"}},
+    {"tracing": {"endpoint": "HTTPS://collector:4317"}},
+    {"tracing": {"endpoint": "http://[fd00::1]:4317"}},
+    {"tracing": {"endpoint": "http://:4317"}},
+    {"tracing": {"endpoint": "http://two words:4317"}},
+    {"tracing": {"endpoint": "http://collector:0"}},
+    {"tracing": {"endpoint": "http://collector:65535"}},
+    {"tracing": {"endpoint": "http://collector:65536"}},
     {"tracing": {"sample_ratio": 2}},
     {"pools": {"default": {"celing": 1}}},
 ]  # fmt: skip

@@ -92,6 +92,20 @@ REFUSED: Final[list[tuple[str, Change, str]]] = [
         {"config": {"tracing": {"endpoint": "collector:4317"}}},
         "must be http://HOST:PORT or https://HOST:PORT",
     ),
+    *[
+        ("minimal", {"config": {"tracing": {"endpoint": f"http://collector:{port}"}}}, f"endpoint: {port} is no port")
+        for port in (0, 99999)
+    ],
+    *[
+        ("minimal", {"config": {"tracing": {"endpoint": each}}}, "config.tracing.endpoint: must be http://HOST:PORT")
+        for each in (
+            "http://:4317",
+            "http://two words:4317",
+            "http://tab\t:4317",
+            "http://[::1:4317",
+            "http://a:b:4317",
+        )
+    ],
     ("minimal", {"config": {"accounts": {"main": {"key_file": "k"}}}}, "use the chart's own value providerKeys.main"),
     ("evaluation", {"config": {"targets": {"openai": {}}}}, "config.targets: with simulator.enabled the chart sets"),
     (

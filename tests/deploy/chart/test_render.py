@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Final
 
 import pytest
 import yaml
@@ -125,3 +126,23 @@ def test_notes_warn_when_all_gateways_want_more_lines_than_the_account_has() -> 
 )
 def test_notes_warn_of(change: dict[str, object], words: str) -> None:
     assert words in notes(changed(values("minimal"), change))
+
+
+SPANS: Final = {"config": {"tracing": {"endpoint": "http://collector.example:4317"}}}
+OUTSIDE: Final = {"ipBlock": {"cidr": "192.0.2.10/32"}}
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ({}, "The NetworkPolicy lets them out to pods of this cluster alone"),
+        ({"tracing": []}, "WARNING: networkPolicy.tracing is empty"),
+        ({"tracing": [OUTSIDE]}, None),
+        ({"enabled": False}, None),
+    ],
+)
+def test_notes_say_where_spans_can_go(policy: dict[str, object], words: str | None) -> None:
+    told = notes(changed(values("minimal"), {**SPANS, "networkPolicy": policy}))
+    assert (words is None) == ("collector.example" not in told)
+    assert words is None or words in told
+    assert "192.0.2.10" not in notes(values("minimal")), "without an endpoint there is nothing to say"

@@ -132,6 +132,15 @@ def test_the_simulator_begins_before_the_gateway_and_ends_after_it() -> None:
     assert "initContainers" not in pod(manifests("minimal"))
 
 
+def test_the_valkey_refuses_before_it_is_killed() -> None:
+    (box,) = only(manifests("evaluation"), "Deployment", "valkey")["spec"]["template"]["spec"]["containers"]
+    told = dict(zip(box["command"], box["command"][1:], strict=False))
+    limit = int(box["resources"]["limits"]["memory"].removesuffix("Mi"))
+    # A quarter for itself: its own code, and the buffers of its connections.
+    assert int(told["--maxmemory"].removesuffix("mb")) <= 0.75 * limit
+    assert told["--maxmemory-policy"] == "noeviction"
+
+
 # Scaling.
 
 

@@ -186,6 +186,13 @@ def test_panels_stand_side_by_side_and_not_on_each_other() -> None:
     assert max(x for x, _ in cells) == 23
 
 
+def test_panels_about_acquires_speak_of_callers() -> None:
+    """Sessions that move, rotate or recover are not counted there."""
+    read = [each for each in found.panels() if "trunkline_acquire" in str(each["targets"])]
+    assert len(read) >= 4
+    assert [each["title"] for each in read if "aller" not in each["title"] + each["description"]] == []
+
+
 def test_titles_and_numbers_of_panels_differ() -> None:
     titles = [each["title"] for each in found.panels()]
     numbers = [each["id"] for each in found.json_panels()]

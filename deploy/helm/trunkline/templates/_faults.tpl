@@ -154,10 +154,14 @@ A test holds the figures and rules of config against the gateway's own.
 {{- if hasKey $tracing "ca_file" -}}
 {{- include "trunkline.fault" (list . "config.tracing.ca_file: use the chart's own value tracing.ca") -}}
 {{- end -}}
-{{- if not (regexMatch "^(https?://[^@?#/]+:[0-9]+/?)?$" (default "" $tracing.endpoint)) -}}
+{{- $endpoint := default "" $tracing.endpoint -}}
+{{- $port := regexFind ":[0-9]+/?$" $endpoint | trimPrefix ":" | trimSuffix "/" | int -}}
+{{- if not (regexMatch "^(https?://([^][@?#/:\\s]+|\\[[0-9a-fA-F:.]+\\]):[0-9]+/?)?$" $endpoint) -}}
 {{- include "trunkline.fault" (list . "config.tracing.endpoint: must be http://HOST:PORT or https://HOST:PORT, and nothing more") -}}
+{{- else if and $endpoint (or (lt $port 1) (gt $port 65535)) -}}
+{{- include "trunkline.fault" (list . (printf "config.tracing.endpoint: %d is no port" $port)) -}}
 {{- end -}}
-{{- if and .root.Values.tracing.ca.existingSecret (not (hasPrefix "https:" (default "" $tracing.endpoint))) -}}
+{{- if and .root.Values.tracing.ca.existingSecret (not (hasPrefix "https:" $endpoint)) -}}
 {{- include "trunkline.fault" (list . "tracing.ca: is for TLS; begin config.tracing.endpoint with https") -}}
 {{- end -}}
 {{- range $name, $account := $config.accounts -}}
