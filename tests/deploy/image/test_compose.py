@@ -25,6 +25,7 @@ from tests.support.calls import Caller
 from tests.support.containers import DOCKERFILE
 from tests.support.ports import free_port
 from tests.support.processes import ROOT
+from tests.support.reference_blocks import commands
 from tests.support.stack import channel_to
 from tests.support.tools import tool
 from tests.support.waiting import eventually_sync
@@ -79,6 +80,13 @@ def test_every_mounted_path_exists_and_is_read_only() -> None:
 def test_compose_gives_the_gateway_time_to_drain() -> None:
     drain = yaml.safe_load((FOLDER / "trunkline.yaml").read_text("utf-8")).get("limits", {}).get("drain_seconds", 45)
     assert int(services()["gateway"]["stop_grace_period"].removesuffix("s")) >= drain + 10
+
+
+def test_the_page_says_how_to_join_the_network_of_a_gateway_that_was_started_again() -> None:
+    sharing = [name for name, each in services().items() if each.get("network_mode") == "service:gateway"]
+    assert services()["gateway"]["restart"] != "no"
+    told = [each.text for each in commands("docs/operations/image.md")]
+    assert f"docker compose -f {FILE.relative_to(ROOT)} restart {' '.join(sharing)}" in told
 
 
 def test_the_dashboard_finds_its_data_source() -> None:
