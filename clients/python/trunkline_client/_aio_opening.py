@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+from grpc import aio
 from trunkline.v1.session_pb2 import ConverseRequest
 
 from trunkline_client._aio_call import AsyncCall, StreamOverError
@@ -17,24 +18,26 @@ class OpeningAsyncSession(AsyncSession):
 
     _core: MovableCore
 
-    async def _open(self, call: AsyncCall, request: ConverseRequest) -> AsyncCall:
+    async def _open_on(self, own: aio.Channel | None, request: ConverseRequest) -> AsyncCall:
+        # A stream that was refused before may have set it.
+        self._asked.clear()
         # A task of its own: gRPC cancels a call whose read is cancelled, and the gateway would park the session.
-        opening = asyncio.create_task(self._open_as_served(call, request), name="trunkline opens")
+        opening = asyncio.create_task(self._open_as_served(own, request), name="trunkline opens")
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
             await self._unask(opening)
             raise
 
-    async def _open_as_served(self, call: AsyncCall, request: ConverseRequest) -> AsyncCall:
+    async def _open_as_served(self, own: aio.Channel | None, request: ConverseRequest) -> AsyncCall:
         try:
-            return await super()._open(call, request)
+            return await super()._open_on(own, request)
         except TrunklineError as refused:
             plain = self._core.reopen_request(self._message, refused)
             if plain is None:
                 raise
-        await call.aclose()
-        return await super()._open(self._dialler.start(None), plain)
+        # The gateway that refused the features is asked, over the same connection; the stream is over by its word.
+        return await self._open(self._dialler.start(own), plain)
 
     async def _say_bye(self, opening: asyncio.Task[AsyncCall]) -> None:
         """Say it and read what is left; nothing of that counts."""

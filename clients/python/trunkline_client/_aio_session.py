@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
+from grpc import aio
 from trunkline.v1.control_pb2 import Control
 from trunkline.v1.event_pb2 import Closed, Queued
 from trunkline.v1.session_pb2 import ConverseRequest, Open, Opened
@@ -17,7 +18,7 @@ from trunkline_client._aio_controls import AsyncControls
 from trunkline_client._aio_dialling import AsyncDialler
 from trunkline_client._aio_elsewhere import open_somewhere
 from trunkline_client._inbox import Inbox
-from trunkline_client._resume import Attempts
+from trunkline_client._resume import OpeningAttempts
 from trunkline_client._session import SessionCore, State
 from trunkline_client.errors import TrunklineError, refusal
 from trunkline_client.events import Event
@@ -143,19 +144,23 @@ class AsyncSession(AsyncControls, AsyncIterator[Event]):
     # Begin and end.
 
     async def __aenter__(self) -> Self:
-        """Open the session. Raises the gateway's refusal, CONNECTION_LOST, or TIMED_OUT."""
+        """Open the session. Raises the gateway's refusal, CONNECTION_LOST, or TIMED_OUT.
+
+        A gateway that goes away is left for another one. TIMED_OUT names the last cause where none was found.
+        """
         with self._around_opening():
             return await self._begin()
 
     async def _begin(self) -> Self:
         request = self._core.open_request(self._message)
+        attempts = OpeningAttempts(self._open_timeout_seconds, self._options, time.monotonic())
         try:
             async with asyncio.timeout(self._open_timeout_seconds) as self._opening:
                 call = await open_somewhere(
-                    self._dialler, lambda call: self._open(call, request), self._core.opens_elsewhere, self._attempts
+                    self._dialler, lambda own: self._open_on(own, request), self._core.opens_elsewhere, attempts
                 )
         except TimeoutError:
-            raise self._given_up(f"no `opened` within {self._open_timeout_seconds} s") from None
+            raise self._given_up(attempts.too_late().message) from None
         finally:
             self._opening = None
             if self._core.state is not State.OPEN and self._call is not None:
@@ -175,8 +180,12 @@ class AsyncSession(AsyncControls, AsyncIterator[Event]):
         elif self._receiving is not None:
             await self._cut(self._receiving)
 
-    def _attempts(self, refused: TrunklineError) -> Attempts:
-        return Attempts(refused, "", self._open_timeout_seconds, self._options, time.monotonic())
+    async def _open_on(self, own: aio.Channel | None, request: ConverseRequest) -> AsyncCall:
+        """Open the session, over a connection of its own if there is one; a stream that was refused before is left."""
+        if self._call is not None:
+            await self._call.aclose()
+        call = self._dialler.start(None) if own is None else await self._dialler.started(own)
+        return await self._open(call, request)
 
     async def _open(self, call: AsyncCall, request: ConverseRequest) -> AsyncCall:
         """Open the session on a stream; return that."""

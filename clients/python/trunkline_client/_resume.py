@@ -82,12 +82,11 @@ class Attempts:
         return self._failure.reason == "TIMED_OUT"
 
     def next(self, now: float, chance: float) -> Attempt:
-        """Return the next round. Raises CONNECTION_LOST when the session cannot be there any more."""
+        """Return the next round. Raises what `too_late` returns when the window ends before it."""
         pause_seconds = max(self._pause_seconds(now, chance), self._advised_seconds())
         left_seconds = self._over_at - now - pause_seconds
         if left_seconds <= 0:
-            message = f"not resumed within {self._window_seconds:g} s; the last cause: {self._failure}"
-            raise refusal("CONNECTION_LOST", message)
+            raise self.too_late()
         self._rounds += 1
         self._begun_at = now + pause_seconds
         self._is_reached = self._is_owner_reached = False
@@ -108,6 +107,11 @@ class Attempts:
             dial_seconds=min(dial_seconds, options.call_timeout_seconds, left_seconds),
             answer_seconds=min(answer_seconds, options.call_timeout_seconds, left_seconds),
         )
+
+    def too_late(self) -> TrunklineError:
+        """Return what ends it with the window: the session cannot be there any more."""
+        message = f"not resumed within {self._window_seconds:g} s; the last cause: {self._failure}"
+        return refusal("CONNECTION_LOST", message)
 
     def _dials(self) -> int:
         if self._is_after_silence:
@@ -147,6 +151,25 @@ class Attempts:
         self._passes_owner_over = self._is_owner_reached
         if not is_lost(failure):
             self._owner = ""
+
+
+class OpeningAttempts(Attempts):
+    """The rounds of an `open`, once a gateway that goes away has refused it, in all the time that it has."""
+
+    def __init__(self, window_seconds: float, options: ConnectionOptions, now: float) -> None:
+        """Begin before the first gateway is asked."""
+        nobody = refusal("CONNECTION_LOST", "no gateway has answered")
+        super().__init__(nobody, "", window_seconds, options, now)
+
+    def turn_away(self, refused: TrunklineError) -> None:
+        """Note that a gateway refused, for it goes away."""
+        self.reach(is_owner=False)
+        self.fail(refused)
+
+    def too_late(self) -> TrunklineError:
+        """Return what ends it with the window, whoever notices: no gateway that stays has opened."""
+        cause = f"; the last cause: {self._failure}" if self._asked else ""
+        return refusal("TIMED_OUT", f"no `opened` within {self._window_seconds:g} s{cause}")
 
 
 def grown(first_seconds: float, doublings: int) -> float:

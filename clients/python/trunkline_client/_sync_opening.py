@@ -27,6 +27,8 @@ class OpeningSession(Session):
     _core: MovableCore
     _streams: Streams
     _stream: Stream | None
+    # The last one on which `bye` was said before its session was open here.
+    _unasked: Stream | None = None
     _is_read: bool
     _threads: list[threading.Thread]
 
@@ -34,14 +36,15 @@ class OpeningSession(Session):
         """Open the session, over a connection of its own if there is one; return the stream that bears it."""
         if self._stream is not None:  # a gateway that goes away has refused it
             self._stream.close()
-        stream = self._streams.begin(own, request)
+        stream = self._begun(own, request)
         try:
             self._open(stream.call)
         except TrunklineError as refused:
             with self._changed:
-                plain = self._core.reopen_request(self._message, refused)
+                plain = None if self._over.is_set() else self._core.reopen_request(self._message, refused)
             if plain is None:
                 if self._core.failure is refused:
+                    self._say_bye(stream)
                     self._read_out(stream)
                 raise
         except BaseException:
@@ -49,27 +52,39 @@ class OpeningSession(Session):
             raise
         else:
             return stream
-        stream.close()
-        return self._opened_plainly(plain)
+        stream.call.cancel()
+        stream.feed.end()
+        return self._opened_plainly(own, plain)
 
-    def _opened_plainly(self, request: ConverseRequest) -> Stream:
-        stream = self._streams.begin(None, request)
+    def _opened_plainly(self, own: OwnChannel | None, request: ConverseRequest) -> Stream:
+        """Ask the gateway that refused the features, over the same connection."""
+        stream = self._begun(own, request)
         self._open(stream.call)
         return stream
 
-    def _give_up_opening(self) -> None:
-        self._unask(refusal("TIMED_OUT", f"no `opened` within {self._open_timeout_seconds} s"))
+    def _begun(self, own: OwnChannel | None, request: ConverseRequest) -> Stream:
+        """Return a stream that bears the session. Raises CANCELLED if that was given up meanwhile."""
+        stream = self._streams.beside(own, request)
+        if self._streams.may_bear(stream):
+            return stream
+        self._say_bye(stream)
+        self._read_out(stream)
+        stream.close()
+        raise refusal("CANCELLED", "this side cancelled the call")
 
     def _cut(self) -> None:
         if self._core.state is State.OPENING:
-            self._unask(refusal("CANCELLED", "this side cancelled the call"))
+            with self._changed:
+                self._over.set()
+                self._end(refusal("CANCELLED", "this side cancelled the call"))
+                self._changed.notify_all()
+            self._unask()
         super()._cut()
 
     # A session that may have begun is said `bye` to: it would be parked, and nobody could ever resume it.
 
-    def _unask(self, failure: TrunklineError) -> None:
-        """Give up opening, for the thread that reads what comes of it; cut it if nothing does."""
-        self._end(failure)
+    def _unask(self) -> None:
+        """Say `bye` for the thread that reads what comes of it; cut the stream if nothing does."""
         stream = self._stream
         if stream is not None:
             with self._changed:
@@ -79,8 +94,14 @@ class OpeningSession(Session):
 
     def _say_bye(self, stream: Stream) -> None:
         with self._changed:
+            if stream is self._unasked:
+                return
             if stream.feed.has_said():
+                self._unasked = stream
                 stream.feed.say(UNASK)
+            else:
+                # It never says `open`, then.
+                stream.feed.end()
 
     def _leave_opened(self) -> None:
         """Say `bye` in a session that is open, if it is, and that nobody is going to use."""

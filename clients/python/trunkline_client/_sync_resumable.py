@@ -93,8 +93,7 @@ class ResumableSession(OpeningSession):
         with self._changed:
             request = self._core.open_request(self._message)
         try:
-            with at_most(self._open_timeout_seconds, self._give_up_opening):
-                stream = self._open_somewhere(lambda own: self._opened_stream(own, request))
+            stream = self._open_somewhere(lambda own: self._opened_stream(own, request))
             self._start_threads(stream)
         except BaseException:
             # Ctrl-C may come in the very moment of opening, and nobody leaves a block that was not entered.

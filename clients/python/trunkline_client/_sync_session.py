@@ -2,7 +2,6 @@
 
 import functools
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
@@ -14,13 +13,12 @@ from trunkline.v1.event_pb2 import Closed, Queued
 from trunkline.v1.session_pb2 import ConverseRequest, ConverseResponse, Open, Opened
 
 from trunkline_client._outbox import Outbox
-from trunkline_client._resume import Attempts
 from trunkline_client._session import SessionCore, State
 from trunkline_client._status import error_of
 from trunkline_client._sync_call import ConverseCall, at_most, ending
 from trunkline_client._sync_controls import Controls
 from trunkline_client._sync_dialling import Dialler, OwnChannel
-from trunkline_client._sync_elsewhere import open_somewhere
+from trunkline_client._sync_elsewhere import Opening
 from trunkline_client.errors import TrunklineError, refusal
 from trunkline_client.events import Event
 from trunkline_client.options import ConnectionOptions
@@ -146,7 +144,10 @@ class Session(Controls, Iterator[Event]):
     # Begin and end.
 
     def __enter__(self) -> Self:
-        """Open the session. Raises the gateway's refusal, CONNECTION_LOST, or TIMED_OUT."""
+        """Open the session. Raises the gateway's refusal, CONNECTION_LOST, or TIMED_OUT.
+
+        A gateway that goes away is left for another one. TIMED_OUT names the last cause where none was found.
+        """
         with self._around_opening():
             return self._begin()
 
@@ -154,8 +155,7 @@ class Session(Controls, Iterator[Event]):
         with self._changed:
             request = self._core.open_request(self._message)
         try:
-            with at_most(self._open_timeout_seconds, self._give_up_opening):
-                self._open_somewhere(lambda own: self._open_on(own, request))
+            self._open_somewhere(lambda own: self._open_on(own, request))
         finally:
             if self._core.state is not State.OPEN:
                 self._cut()
@@ -174,11 +174,8 @@ class Session(Controls, Iterator[Event]):
             self._cut()
 
     def _open_somewhere(self, open_on: Callable[[OwnChannel | None], _Opened]) -> _Opened:
-        def attempts_after(refused: TrunklineError) -> Attempts:
-            return Attempts(refused, "", self._open_timeout_seconds, self._options, time.monotonic())
-
-        opens_elsewhere = self._core.opens_elsewhere
-        return open_somewhere(self._dialler, open_on, opens_elsewhere, attempts_after, self._changed, self._over)
+        opening = Opening(self._dialler, self._core, self._changed, self._over)
+        return opening.run(open_on, self._unask, self._open_timeout_seconds, self._options)
 
     def _open_on(self, own: OwnChannel | None, request: ConverseRequest) -> None:
         """Open the session on a stream; one that was refused before is left."""
@@ -226,6 +223,7 @@ class Session(Controls, Iterator[Event]):
             if self._core.state is not State.NOT_OPENED:
                 self._core.abandon()
             own, self._own = self._own, None
+            self._changed.notify_all()
         # Before the outbox ends, which gRPC would tell the gateway as a polite end of the input.
         if self._call is not None:
             self._call.cancel()
@@ -240,8 +238,9 @@ class Session(Controls, Iterator[Event]):
         with self._changed:
             outbox.end()
 
-    def _give_up_opening(self) -> None:
-        self._give_up(f"no `opened` within {self._open_timeout_seconds} s")
+    def _unask(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
 
     def _give_up(self, message: str) -> None:
         self._end(refusal("TIMED_OUT", message))

@@ -55,17 +55,22 @@ class Streams:
             feed.end()
         return Stream(call, own, feed)
 
+    def may_bear(self, stream: Stream) -> bool:
+        """Let a stream bear the session; False if that is over, by one who did not know this stream."""
+        with self.changed:
+            if self._over.is_set():
+                return False
+            self._on_bear(stream)
+            return True
+
     def bear(self, stream: Stream) -> None:
         """Let a stream bear the session. Raises CANCELLED if that is over."""
-        with self.changed:
-            self._on_bear(stream)
-        if self._over.is_set():
-            # Cut meanwhile, by one who did not know this call.
+        if not self.may_bear(stream):
             stream.close()
             raise refusal("CANCELLED", "this side cancelled the call")
 
     def begin(self, own: OwnChannel | None, request: ConverseRequest) -> Stream:
-        """Return a stream that bears the session from its beginning."""
+        """Return a stream that bears the session from here on."""
         stream = self.beside(own, request)
         self.bear(stream)
         return stream
