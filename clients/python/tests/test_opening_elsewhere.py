@@ -1,12 +1,12 @@
 """Where both clients open a session whose first gateway goes away: elsewhere, at once, and not for ever."""
 
 import asyncio
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from grpc import StatusCode
+from trunkline.v1.errors_pb2 import PoolNumbers
 from trunkline.v1.session_pb2 import ConverseResponse
 
 from trunkline_client import CapacityError, TrunklineError
@@ -21,10 +21,10 @@ from .shells import Connect
 KINDS = pytest.mark.parametrize("resumable", [False, True])
 
 
-def refusing(reason: str) -> Script:
+def refusing(reason: str, numbers: PoolNumbers | None = None) -> Script:
     def refuse(conversation: Conversation) -> Iterator[ConverseResponse]:
         next(iter(conversation))
-        scripts.refuse(conversation.context, reason, StatusCode.UNAVAILABLE)
+        scripts.refuse(conversation.context, reason, StatusCode.UNAVAILABLE, numbers)
         yield ConverseResponse()
 
     return refuse
@@ -87,12 +87,32 @@ async def test_no_other_refusal_is_answered_by_asking_again(connect: Connect, re
 
 
 @KINDS
-async def test_the_time_to_open_bounds_all_of_it(connect: Connect, *, resumable: bool) -> None:
-    options = dataclasses.replace(QUICK, resume_backoff_first_seconds=5.0, resume_backoff_max_seconds=5.0)
-    with a_gateway_that_goes_away() as (_, cutter), cuttable("127.0.0.1:1") as nobody:
-        async with connect(cutter.address, options=options) as client:
+async def test_a_pool_that_goes_away_is_gone_at_every_gateway_and_asked_once(
+    connect: Connect, *, resumable: bool
+) -> None:
+    with serving(refusing("DRAINING", scripts.NUMBERS)) as gateway, cuttable(gateway.address) as cutter:
+        async with connect(cutter.address, options=QUICK) as client:
+            with pytest.raises(CapacityError, match="DRAINING") as refused:
+                await client.open(resumable=resumable).__aenter__()
+    assert refused.value.numbers == scripts.NUMBERS
+    assert (cutter.connections, gateway.conversations_begun) == (1, 1)
+
+
+async def test_an_older_gateway_elsewhere_is_asked_again_for_what_it_serves(connect: Connect) -> None:
+    def older(conversation: Conversation) -> Iterator[ConverseResponse]:
+        opening = next(iter(conversation)).open
+        if opening.features:
+            scripts.refuse(conversation.context, "NOT_IMPLEMENTED_YET", StatusCode.UNIMPLEMENTED)
+        yield scripts.opened(opening)
+        for request in conversation:
+            if request.HasField("bye"):
+                yield scripts.goodbye(request, 2)
+                return
+
+    with a_gateway_that_goes_away() as (leaving, cutter), serving(older) as staying:
+        async with connect(cutter.address, options=QUICK) as client:
             await client.pools()
-            cutter.lead_to(nobody.address)
-            async with asyncio.timeout(5):
-                with pytest.raises(TrunklineError):
-                    await client.open(resumable=resumable, open_timeout_seconds=0.5).__aenter__()
+            cutter.lead_to(staying.address)
+            async with client.open(correlation_id="c1", resumable=True) as session:
+                assert session.opened.correlation_id == "c1"
+    assert (leaving.conversations_begun, staying.conversations_begun, cutter.connections) == (1, 2, 2)

@@ -106,10 +106,11 @@ class SessionCore:
     def opens_elsewhere(self, refused: TrunklineError) -> bool:
         """Tell whether the first message is to be sent again, over another connection, and make ready for that.
 
-        It was refused by a gateway that goes away, which has taken nothing.
+        It was refused by a gateway that goes away, which has taken nothing. A pool that goes away carries its
+        numbers, and does so at every gateway.
         """
         is_refused = self.state is State.OPENING or self.failure is refused
-        if refused.reason != "DRAINING" or not is_refused:
+        if refused.reason != "DRAINING" or refused.numbers is not None or not is_refused:
             return False
         self.state, self.failure = State.OPENING, None
         return True
