@@ -17,10 +17,11 @@ from gateway.core.session import SessionState
 from gateway.runtime.attachment import Attachment
 from gateway.runtime.claiming import Claim, claim
 from gateway.runtime.held import HeldLine
-from gateway.runtime.moving import LOOK_SECONDS, Moves, can_move, going_away
+from gateway.runtime.moving import LOOK_SECONDS, Moves, can_move
 from gateway.runtime.opening import first_message
 from gateway.runtime.ports import CallerGoneError, CallerStream
 from gateway.runtime.preparing import CLAIM_SECONDS, line_made_ready, while_held
+from gateway.runtime.refusals import going_away
 from gateway.runtime.resume_tokens import NO_SESSION, ResumeToken
 from gateway.runtime.session import LiveSession
 from gateway.runtime.session_options import Ending, SessionParts

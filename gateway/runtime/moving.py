@@ -10,8 +10,8 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from gateway.core import events as out
-from gateway.core.errors import CapacityError, Reason
 from gateway.core.events import ClosedReason
+from gateway.runtime.refusals import going_away
 from gateway.runtime.session import LiveSession
 from gateway.runtime.session_options import Ending
 
@@ -68,8 +68,3 @@ def _of(count: int, seconds: float) -> int:
 def can_move(session: LiveSession) -> bool:
     """Whether another gateway can go on with it."""
     return session.callers is not None and session.callers.can_move
-
-
-def going_away() -> CapacityError:
-    """Return what whoever is sent away is told."""
-    return CapacityError(Reason.DRAINING, "this gateway is going away")

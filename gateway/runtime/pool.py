@@ -20,7 +20,7 @@ from gateway.runtime.lease import HeldReservation, Holder, LeasedLine, Place, Re
 from gateway.runtime.observers import PoolObserver
 from gateway.runtime.open_line import OpenLine
 from gateway.runtime.ports import CallerGoneError
-from gateway.runtime.refusals import refusal
+from gateway.runtime.refusals import going_away, refusal
 from gateway.runtime.trunk_group import Answer, TrunkGroup
 
 # How often a waiter looks whether its place has changed.
@@ -271,4 +271,6 @@ class WarmPool:
         self._observer.acquired(self.name, result, waited_seconds)
 
     def _refuse(self, reject: Reject) -> NoReturn:
+        if reject.reason is Reason.DRAINING and self._group.is_leaving:
+            raise going_away() from None
         raise refusal(self.name, reject, self.stats(), self._group.last_error) from None

@@ -21,6 +21,11 @@ _BLOCKED: Final = {
 }
 
 
+def going_away() -> CapacityError:
+    """Return what whoever is sent away is told, by a gateway that ends; without numbers, for another one has others."""
+    return CapacityError(Reason.DRAINING, "this gateway is going away")
+
+
 def refusal(pool: str, reject: Reject, stats: PoolStats, last: DialError | None) -> GatewayError:
     """Return what a waiter is told who is sent away. `last` is what dialling last failed with."""
     reason = reject.reason

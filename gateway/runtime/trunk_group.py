@@ -53,6 +53,8 @@ class TrunkGroup:
         self.bare_name = f"bare:{line_class.target}/{line_class.model}"
         self.templates = dict(templates)
         self.core = core
+        # Whether the gateway ends, and not this class alone.
+        self.is_leaving = False
         # What the last dial failed with.
         self.last_error: DialError | None = None
         # Its breaker may have changed: other groups look again. Then: a lease was taken back.
@@ -91,7 +93,8 @@ class TrunkGroup:
         return sum(isinstance(effect, Close) and effect.reason == "recalled" for effect in effects)
 
     def drain(self) -> None:
-        """Take nothing new; idle lines close, leases go on."""
+        """Take nothing new, as the gateway ends; idle lines close, leases go on."""
+        self.is_leaving = True
         self.perform(self.core.drain(self.now()))
 
     def serve(self, template: Template, version: str, limits: PoolLimits) -> None:

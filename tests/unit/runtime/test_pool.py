@@ -268,6 +268,18 @@ async def test_a_full_queue_refuses_at_once() -> None:
     await stage.clear()
 
 
+@pytest.mark.parametrize(("leaves", "told"), [("gateway", False), ("pool", True)])
+async def test_only_a_pool_that_is_drained_tells_its_numbers(stage: Stage, leaves: str, *, told: bool) -> None:
+    """By them a caller knows whether another gateway would serve it."""
+    stage.exchange.may_answer.clear()
+    waiting = Holder(stage)
+    await turns(2)
+    (stage.pool._group if leaves == "gateway" else stage.pool).drain()
+    error = await waiting.error()
+    assert isinstance(error, CapacityError)
+    assert (error.reason, error.numbers is not None) == (Reason.DRAINING, told)
+
+
 async def test_a_drained_pool_refuses(stage: Stage) -> None:
     stage.exchange.may_answer.clear()
     waiting = Holder(stage)
