@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from gateway.settings import Settings, SettingsError, load, needs_restart
 from gateway.settings.parts import accounts, authenticator, sealing_keys, tls_files
 from gateway.settings.sections import LimitSettings
 from tests.deploy.chart.rendered import CASES, changed, configuration, environment, gateway, manifests, values
-from tests.support.helm import HelmError, Object, of_kind, only, render
+from tests.support.helm import HelmError, Object, of_kind, only, render, render_files
 
 pytestmark = pytest.mark.deploy
 
@@ -221,21 +222,28 @@ RULES: Final[list[Change]] = [
 ]  # fmt: skip
 
 
+@cache
+def two_tenants() -> tuple[Change, Change]:
+    """Return values with callers of two tenants, and what the gateway reads then."""
+    second = {"name": "other", "tenant": "other", "tokenSha256": {"existingSecret": "openai", "key": "other"}}
+    base = changed(values("minimal"), {"callers": [*values("minimal")["callers"], second]})
+    return base, configuration(render(base))
+
+
 @pytest.mark.parametrize("config", RULES, ids=str)
 def test_the_chart_refuses_what_the_gateway_refuses(
     config: Change, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    second = {"name": "other", "tenant": "other", "tokenSha256": {"existingSecret": "openai", "key": "other"}}
-    base = changed(values("minimal"), {"callers": [*values("minimal")["callers"], second]})
+    base, written = two_tenants()
     file = tmp_path / "trunkline.yaml"
-    file.write_text(yaml.safe_dump(changed(configuration(render(base)), config)), "utf-8")
+    file.write_text(yaml.safe_dump(changed(written, config)), "utf-8")
     try:
         _loaded(file, manifests("minimal"), monkeypatch)
     except SettingsError:
         with pytest.raises(HelmError):
-            render(changed(base, {"config": config}))
+            render_files(changed(base, {"config": config}))
     else:
-        render(changed(base, {"config": config}))
+        render_files(changed(base, {"config": config}))
 
 
 def test_the_configuration_can_change_under_a_running_gateway() -> None:

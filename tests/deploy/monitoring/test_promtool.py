@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
-from deploy.prometheus.rules import RULES
 from tests.deploy.monitoring.expressions import alerts, rules
-from tests.deploy.monitoring.promtool import FILES, FOLDER, cases, failures, mutated, read, test_rules
+from tests.deploy.monitoring.promtool import FILES, FOLDER, cases, failures, mutated, read, rules_of, test_rules
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(180)]
-_BUDGETS: Final = ("trunkline-objectives", "trunkline-budgets")
 _LIMIT: Final = re.compile(r"(?<=> )([\d.]+)(?= \* [\d.]+ and)")
 
 
@@ -29,7 +26,7 @@ def test_each_expectation_that_is_changed_is_noticed(name: str, tmp_path: Path) 
     changed = mutated(read(name))
     wanted = cases(changed)
     assert wanted.total() > 90
-    assert wanted - failures(changed, tmp_path) == {}
+    assert wanted - failures(changed, rules_of(name), tmp_path) == {}
 
 
 def test_every_alert_is_seen_to_fire_and_not_to_fire() -> None:
@@ -91,16 +88,11 @@ def _waits(rule: dict[str, Any]) -> bool:
 def test_each_alert_that_is_changed_is_noticed(
     change: Callable[[dict[str, Any]], None], which: Callable[[dict[str, Any]], bool], name: str, tmp_path: Path
 ) -> None:
-    content, touched = yaml.safe_load(RULES.read_text("utf-8")), set[str]()
-    # What is far from the change costs time alone.
-    are_budgets = name == "budgets_test.yaml"
-    content["groups"] = [each for each in content["groups"] if (each["name"] in _BUDGETS) is are_budgets]
+    content, touched = rules_of(name), set[str]()
     for rule in [rule for group in content["groups"] for rule in group["rules"] if "alert" in rule and which(rule)]:
         before = str(rule)
         change(rule)
         assert str(rule) != before
         touched.add(rule["alert"])
-    file = tmp_path / "rules.yaml"
-    file.write_text(yaml.safe_dump(content), "utf-8")
     assert len(touched) >= 3
-    assert touched - {alert for alert, _ in failures(read(name), tmp_path, file)} == set()
+    assert touched - {alert for alert, _ in failures(read(name), content, tmp_path)} == set()
