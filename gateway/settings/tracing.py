@@ -26,7 +26,12 @@ class TracingSettings(Section):
         if self.endpoint is not None:
             parts = urlsplit(self.endpoint)
             extra = "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment
-            has_place = bool(parts.hostname) and port_is_valid(parts) and parts.port and " " not in self.endpoint
+            has_place = (
+                bool(parts.hostname)
+                and port_is_valid(parts)
+                and parts.port
+                and not any(map(str.isspace, self.endpoint))
+            )
             if not self.endpoint.startswith(("http://", "https://")) or extra or not has_place:
                 raise ValueError("endpoint must be http://HOST:PORT or https://HOST:PORT, and nothing more")
         if self.ca_file is not None and not (self.endpoint or "").startswith("https:"):

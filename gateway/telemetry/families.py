@@ -26,7 +26,7 @@ ACQUIRE_WAIT: Final = Family(
 )
 ACQUIRES: Final = Family(
     "trunkline_acquires_total",
-    "Acquires ended, by result: hit, wait, dialled, timeout, shed or cancelled.",
+    "Acquires of callers ended, by result: hit, wait, dialled, timeout, shed or cancelled.",
     ("pool", "result"),
 )
 DIAL: Final = Family(

@@ -47,7 +47,13 @@ def render_files(
 def render(values: Values, *, name: str = RELEASE, namespace: str = NAMESPACE, chart: Path = CHART) -> list[Object]:
     """Return the objects that an install would make, hooks among them. Raises `HelmError`."""
     files = render_files(values, name=name, namespace=namespace, chart=chart)
-    return [each for path, text in files.items() if path.endswith(".yaml") for each in yaml.safe_load_all(text) if each]
+    return [
+        each
+        for path, text in files.items()
+        if path.endswith(".yaml")
+        for each in yaml.load_all(text, yaml.CSafeLoader)
+        if each
+    ]
 
 
 def notes(values: Values, *, name: str = RELEASE, namespace: str = NAMESPACE) -> str:

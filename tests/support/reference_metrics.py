@@ -13,7 +13,7 @@ With this page you can look up every metric of `/metrics` on the ops address: it
 
 Times are seconds and sizes are bytes. `pool` is the name of a template; lines that have no configuration yet stand
 under `bare:<target>/<model>`. No label names a caller, a tenant or a session. A series is missing until it is first
-counted, but for those of `trunkline_acquires_total`, which begin at 0."""
+counted, but for what is watched for and rare, such as `trunkline_acquires_total`: those begin at 0."""
 _BUCKETS: Final = "A histogram `x` has the series `x_bucket`, `x_sum` and `x_count`. Its buckets end at, in seconds:"
 
 

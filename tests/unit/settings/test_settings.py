@@ -76,7 +76,7 @@ def test_a_collector_has_a_scheme_a_host_and_a_port(endpoint: str) -> None:
     "endpoint",
     [
         "collector:4317", "grpc://collector:4317", "HTTPS://collector:4317", "http://collector", "http://:4317",
-        "http://a b:4317", "http://collector:99999", "http://me:pw@collector:4317", "http://collector:4317/v1/traces",
+        "http://a b:4317", "http://a\tb:4317", "http://collector:99999", "http://me:pw@collector:4317", "http://collector:4317/v1/traces",
         "http://collector:4317?x=1",
     ],
 )  # fmt: skip
