@@ -32,7 +32,7 @@ test: .venv/dev.stamp ## run the tests
 	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not heavy and not deploy" $(or $(TESTS),--ignore tests/deploy)
 
 # Of the tests that take their time, those that only compute: two at once do not disturb each other.
-COMPUTING := tests/e2e/test_leaks.py tests/unit tests/property tests/bench/test_pool_simulation.py \
+COMPUTING := tests/e2e/test_leaks.py tests/contract/test_store_claim_model.py tests/unit tests/property tests/bench/test_pool_simulation.py \
 	tests/test_architecture.py tests/test_docs_site.py tests/test_docs_words.py
 
 # And those that mostly wait, and hold no delay to a bound of milliseconds: a neighbour of the same kind changes nothing.

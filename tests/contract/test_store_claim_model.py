@@ -45,8 +45,9 @@ def is_noticed(seed: int, record: BothRecords) -> bool:
     return False
 
 
-def test_the_scripts_do_what_the_model_does(server: "redis.Redis") -> None:
-    for seed in range(SEEDS):
+@pytest.mark.parametrize("seeds", [SEEDS // 5, pytest.param(SEEDS, marks=pytest.mark.heavy)])
+def test_the_scripts_do_what_the_model_does(server: "redis.Redis", seeds: int) -> None:
+    for seed in range(seeds):
         Schedule(seed, ALL_RULES, waits=seed % 4 == 0, record=BothRecords(server)).run()
 
 

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.app import Gateway
 from gateway.settings import SettingsError
-from tests.support.calls import HIDDEN, SECONDS, Refusal, refusal, refusal_of
+from tests.support.calls import HIDDEN, SECONDS, Refusal, ended_status, refusal, refusal_of
 from tests.support.stack import Running, caller_settings, gateway_on, settings_for, simulator
 
 TOKENS = {right: f"token-of-{right}" for right in ("converse", "read", "admin")}
@@ -67,6 +67,9 @@ async def status_of(
     }[kind]
     request = iter([b""]) if up else b""
     call = make(path)(request, metadata=metadata, timeout=SECONDS)
+    # A failed write may hide the gateway's own status, whether that came before or after it (grpc/grpc#36066).
+    noted = list[Refusal]()
+    call.add_done_callback(lambda ended: noted.append(ended_status(ended)))
     try:
         if down:
             async for _ in call:
@@ -76,9 +79,10 @@ async def status_of(
     except grpc.aio.AioRpcError as error:
         found = refusal_of(error)
         async with asyncio.timeout(SECONDS):
-            while found.text == HIDDEN:  # a failed write may hide the gateway's own status (grpc/grpc#36066)
+            while found.text == HIDDEN:
                 await asyncio.sleep(0.005)
-                found = refusal(await call.code(), await call.details(), await call.trailing_metadata())
+                now = refusal(await call.code(), await call.details(), await call.trailing_metadata())
+                found = next((each for each in noted if each.text != HIDDEN), now)
         return found
     finally:
         call.cancel()

@@ -50,7 +50,8 @@ from tests.property.test_pool_machine_promises import each_request_is_answered_e
 # How often a machine is run, and how many steps one run has at most.
 RUNS: Final = {"ci": (600, 80), "deep": (4000, 120), "mutants": (200, 50)}
 PROFILE: Final = os.environ.get("HYPOTHESIS_PROFILE", "")
-EXAMPLES, STEPS = RUNS.get(PROFILE, (200, 50))
+EXAMPLES, STEPS = RUNS.get(PROFILE, (60, 50))
+MORE_EXAMPLES: Final = 200
 # A seeded fault is to be found and not explained.
 PHASES: Final = (Phase.generate,) if PROFILE == "mutants" else tuple(Phase)
 # Moments are multiples of this, so that "exactly at the deadline" is met often.
@@ -541,3 +542,7 @@ class PoolMachine(RuleBasedStateMachine):
 
 TestPoolMachine = pytest.mark.timeout(3600)(PoolMachine.TestCase)
 TestPoolMachine.settings = settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, phases=PHASES)
+
+# The same promises, on more ways.
+TestMorePoolMachines: Any = pytest.mark.heavy(type("TestMorePoolMachines", (PoolMachine.TestCase,), {}))
+TestMorePoolMachines.settings = settings(max_examples=MORE_EXAMPLES, stateful_step_count=STEPS, deadline=None)

@@ -70,7 +70,7 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
     return refusal(error.code(), error.details(), error.trailing_metadata())
 
 
-def _status_of(call: Any) -> Refusal:
+def ended_status(call: Any) -> Refusal:
     """Return the status of a call that has one."""
     return refusal(*(_at_once(each()) for each in (call.code, call.details, call.trailing_metadata)))
 
@@ -174,11 +174,11 @@ class Caller:
         return found
 
     def _status(self) -> Refusal:
-        now = _status_of(self._call)
+        now = ended_status(self._call)
         return self._noted[0] if self._noted and self._noted[0].text != HIDDEN else now
 
     def _note(self, call: Any) -> None:
-        self._noted.append(_status_of(call))
+        self._noted.append(ended_status(call))
 
     async def refused(self, **fields: Any) -> Refusal:
         """Send `open` and read to the end, which comes without `opened`; who waited was told its place."""

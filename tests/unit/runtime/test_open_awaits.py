@@ -18,6 +18,8 @@ from tests.unit.runtime.stage import END_USER_LINE, UNRECOVERED, Stage
 # a dial wait for 10 ms and the dial takes 50, so these are before, between and behind them.
 MOMENTS = (0.0, 0.01, 0.06)
 TURNS = range(45)
+# Each of them takes its time; a few are looked at with every change.
+CUTS = pytest.mark.parametrize("cuts", [TURNS[::4], pytest.param(TURNS, marks=pytest.mark.heavy)], ids=["some", "all"])
 HISTORY: tuple[Mapping[str, Any], ...] = tuple(
     {"type": "conversation.item.create", "item": {"type": "message", "role": role}} for role in ("user", "assistant")
 )
@@ -109,15 +111,19 @@ async def cut(scene: Scene, how: str, moment: float, steps: int) -> None:
 @pytest.mark.parametrize("how", ["cancelled", "vanishes", "owner"])
 @pytest.mark.parametrize("token", ["", "home", "elsewhere"])
 @pytest.mark.parametrize(("warm", "moment"), [(True, 0.0), *((False, moment) for moment in MOMENTS)])
-async def test_an_open_may_be_cut_at_every_await(*, moment: float, warm: bool, token: str, how: str) -> None:
-    for steps in TURNS:
+@CUTS
+async def test_an_open_may_be_cut_at_every_await(
+    *, cuts: range, moment: float, warm: bool, token: str, how: str
+) -> None:
+    for steps in cuts:
         await cut(Scene(token=token, warm=warm), how, moment, steps)
 
 
 @pytest.mark.parametrize("token", ["", "home"])
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_an_open_for_one_end_user_may_be_cut_at_every_await(moment: float, token: str) -> None:
-    for steps in TURNS:
+@CUTS
+async def test_an_open_for_one_end_user_may_be_cut_at_every_await(cuts: range, moment: float, token: str) -> None:
+    for steps in cuts:
         await cut(Scene(token=token, warm=True, alone=True), "cancelled", moment, steps)
 
 

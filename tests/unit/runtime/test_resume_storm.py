@@ -7,7 +7,9 @@ from tests.unit.runtime.storm import Storm, end, judge, live
 
 SEEDS, SEEDS_A_TEST = 1200, 50
 STEPS = 6
-TURNS = 60
+TURNS = range(60)
+# All of it takes its time; a part is looked at with every change.
+SOME, ALL = "some", pytest.param("all", marks=pytest.mark.heavy)
 
 
 async def weathered(
@@ -39,20 +41,22 @@ async def struck(storm: Storm, fault: str, turn: int) -> None:
 
 
 @pytest.mark.parametrize("fault", ["drop", "kill", "cut_line", "drain", "stop_store", "move"])
-async def test_a_fault_at_every_turn_of_the_loop_costs_nothing(fault: str) -> None:
-    moves = 0
-    for turn in range(TURNS):
+@pytest.mark.parametrize("much", [SOME, ALL])
+async def test_a_fault_at_every_turn_of_the_loop_costs_nothing(fault: str, much: str) -> None:
+    moves, looked_at = 0, TURNS if much == "all" else TURNS[::4]
+    for turn in looked_at:
         moves += (await weathered(turn, (fault, turn))).moves
-    assert moves >= (TURNS / 2 if fault == "move" else 0)
+    assert moves >= (len(looked_at) / 2 if fault == "move" else 0)
 
 
 async def test_a_session_weathers_many_faults() -> None:
-    for seed in range(40):
+    for seed in range(15):
         await weathered(seed)
 
 
-async def test_a_session_whose_log_is_too_long_to_be_kept_goes_on_with_the_newest_of_it() -> None:
-    for seed in range(60):
+@pytest.mark.parametrize("much", [SOME, ALL])
+async def test_a_session_whose_log_is_too_long_to_be_kept_goes_on_with_the_newest_of_it(much: str) -> None:
+    for seed in range(60 if much == "all" else 15):
         await weathered(seed, entries_max=24, steps=16)
 
 
