@@ -6,7 +6,7 @@ HYPOTHESIS_PROFILE=ci or =deep tries more.
 import os
 from collections.abc import Callable
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import Phase, settings
