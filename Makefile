@@ -29,7 +29,7 @@ demo: .venv/runtime.stamp ## make calls over warm and cold lines; results in out
 	@$(BIN)/trunkline demo $(if $(REAL),--real)
 
 test: .venv/dev.stamp ## run the tests
-	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not heavy and not deploy" $(or $(TESTS),--ignore tests/deploy)
+	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m "not heavy and not deploy" $(or $(TESTS),--ignore tests/deploy)
 
 # Of the tests that take their time, those that only compute: two at once do not disturb each other.
 COMPUTING := tests/e2e/test_leaks.py tests/contract/test_store_claim_model.py tests/unit tests/property tests/bench/test_pool_simulation.py \

@@ -67,14 +67,15 @@ if __name__ == "__main__":
     # The token stands in the metadata of each call. Without TLS it is for one's own machine only.
     token = os.environ.get("TRUNKLINE_TOKEN", "")
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    with grpc.insecure_channel(address, CHANNEL) as channel:
-        # A deadline bounds the whole session. Always set one, above the gateway's longest (two hours).
-        call = SessionServiceStub(channel).Converse(requests(question), timeout=7_500, metadata=metadata)
-        try:
-            # Read until the stream ends, whatever you send: who does not read is held up, and then put out.
-            for response in call:
-                handle(response)
-        except grpc.RpcError:
-            sys.exit(explain(call))
-        except KeyboardInterrupt:
-            sys.exit(130)
+    try:
+        with grpc.insecure_channel(address, CHANNEL) as channel:
+            # A deadline bounds the whole session. Always set one, above the gateway's longest (two hours).
+            call = SessionServiceStub(channel).Converse(requests(question), timeout=7_500, metadata=metadata)
+            try:
+                # Read until the stream ends, whatever you send: who does not read is held up, and then put out.
+                for response in call:
+                    handle(response)
+            except grpc.RpcError:
+                sys.exit(explain(call))
+    except KeyboardInterrupt:
+        sys.exit(130)
