@@ -65,8 +65,7 @@ def explain(call: grpc.Call) -> str:
 if __name__ == "__main__":
     address, question = sys.argv[1:] if len(sys.argv) == 3 else sys.exit(__doc__)  # noqa: PLR2004
     # The token stands in the metadata of each call. Without TLS it is for one's own machine only.
-    token = os.environ.get("TRUNKLINE_TOKEN", "")
-    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    metadata = (("authorization", f"Bearer {token}"),) if (token := os.environ.get("TRUNKLINE_TOKEN")) else ()
     try:
         with grpc.insecure_channel(address, CHANNEL) as channel:
             # A deadline bounds the whole session. Always set one, above the gateway's longest (two hours).
