@@ -232,8 +232,16 @@ def test_files_that_are_named_exist() -> None:
 
 
 def test_addresses_are_few() -> None:
-    allowed = ("wss://api.openai.com/", "ws://127.0.0.1:9180/", "https://keepachangelog.com/", "ws://`", "wss://`")
-    allowed += ("http://HOST:PORT`", "https://HOST:PORT`")  # a form, of nobody's address
+    allowed = (
+        "wss://api.openai.com/",
+        "ws://127.0.0.1:9180/",
+        "https://keepachangelog.com/",
+        "ws://`",
+        "wss://`",
+        # A form, of nobody's address.
+        "http://HOST:PORT`",
+        "https://HOST:PORT`",
+    )
     found = [url for name in NAMES for url in re.findall(r"\b(?:https?|wss?)://\S*", page(name))]
     assert [url for url in found if not url.startswith(allowed)] == []
 
