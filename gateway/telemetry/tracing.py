@@ -121,10 +121,11 @@ class Tracing:
 
         # A thread that the end of the process does not wait for, as it does for those of an executor.
         threading.Thread(target=shut_down, name="tracing", daemon=True).start()
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(STOP_SECONDS):
                 await ended.wait()
-        self._exporter.shutdown()  # ends its tries
+        except TimeoutError:
+            self._exporter.shutdown()  # ends its tries
 
 
 class TracedPools(PoolMetrics):
