@@ -1,5 +1,7 @@
 """A hostile peer in a process of its own: it takes one attack a line on stdin, and tells a line of what came of it.
 
+SIGUSR1 ends the attack that goes on.
+
 It runs only where the processor has nothing else to do: whoever floods a real gateway brings a machine of its own.
 """
 
@@ -9,6 +11,7 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import ssl
 import sys
 import time
@@ -200,8 +203,8 @@ class Peer(asyncio.Protocol):
         return True
 
 
-async def carry_out(attack: Attack) -> str:
-    """Attack; return what came of it, as a line."""
+async def carry_out(attack: Attack, enough: asyncio.Event) -> str:
+    """Attack until its time is over or somebody has had enough; return what came of it, as a line."""
     loop, told, live = asyncio.get_running_loop(), Told(), set[Peer]()
     dialling = set[asyncio.Task[None]]()
     began = time.monotonic()
@@ -214,7 +217,7 @@ async def carry_out(attack: Attack) -> str:
             told.failed += 1
 
     begun = 0
-    while (elapsed := time.monotonic() - began) < attack.seconds:
+    while (elapsed := time.monotonic() - began) < attack.seconds and not enough.is_set():
         due = min(int(attack.per_second * elapsed) + 1, attack.connections)
         # Whoever had to wait for the processor does not make up for it at once.
         due = min(due, begun + 1 + int(attack.per_second * CATCH_UP_TICKS * TICK_SECONDS))
@@ -258,9 +261,12 @@ def _be_cheap() -> None:
 
 
 async def main() -> None:
+    enough = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, enough.set)
     print("ready", flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
-        print(await carry_out(Attack.of(line)), flush=True)
+        enough.clear()
+        print(await carry_out(Attack.of(line), enough), flush=True)
 
 
 if __name__ == "__main__":
