@@ -2,8 +2,9 @@
 
 The controller makes one pod more than it must have, waits until that has been available for `minReadySeconds`, and
 takes an old one away: out of the endpoints at once (which the balancer learns a moment later), the preStop pause,
-SIGTERM, and SIGKILL when the grace is over. What differs from a node: a pod's files stand below a folder of its own,
-all pods share loopback, their volumes have nobody's rights, and of the probes only readiness is asked.
+SIGTERM, and SIGKILL when the grace is over. Each pod has an address of its own and the ports of all. What differs
+from a node: a pod's files stand below a folder of its own, its address is one of loopback's, its volumes have nobody's
+rights, and of the probes only readiness is asked.
 """
 
 import asyncio
@@ -24,6 +25,8 @@ from tests.support.processes import Process, environment
 # preStop pause.
 ENDPOINTS_SECONDS: Final = 1.0
 READY_SECONDS: Final = 60.0
+# What of loopback the pods' addresses are taken from.
+PODS: Final = "127.77.0"
 # Where the chart mounts files; each pod has a folder in its place.
 MOUNTS: Final = "/etc/trunkline"
 Object = dict[str, Any]
@@ -80,7 +83,7 @@ class Pod:
 
 
 class Deployment:
-    """What runs. `endpoints` are the addresses that a balancer has at this moment."""
+    """What runs. `endpoints` are the addresses that a balancer has at this moment; all have the port `port`."""
 
     def __init__(self, objects: Sequence[Object], files: Mapping[str, Mapping[str, bytes]], folder: Path) -> None:
         """Take over what was rendered; `files` are the Secrets that it names, by name and key."""
@@ -89,6 +92,7 @@ class Deployment:
         self.timings = Timings.of(self._object)
         self._files = files
         self._folder = folder
+        self.port, self._ops_port = free_port(), free_port()
         self.endpoints: list[str] = []
         self.pods: list[Pod] = []
         self._changes: set[asyncio.Task[None]] = set()
@@ -132,7 +136,8 @@ class Deployment:
 
     def _made(self) -> Pod:
         folder = self._folder / f"pod-{len(self.pods)}"
-        address, ops = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        host = f"{PODS}.{len(self.pods) + 1}"
+        address, ops = f"{host}:{self.port}", f"{host}:{self._ops_port}"
         self._mount(folder)
         spec = self._object["spec"]["template"]["spec"]["containers"][0]
         arguments = [each.replace(MOUNTS, str(folder)) for each in spec["args"]]

@@ -8,8 +8,8 @@ import asyncio
 import hashlib
 import json
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from tests.chaos.validator import judge
 from tests.support import redis_access
 from tests.support.deployment import Deployment, deployment
 from tests.support.helm import CHART, read, render
+from tests.support.names import name_server
 from tests.support.proxy import random_proxy
 from tests.support.redis_tls import tls_redis
 from tests.support.simulated import simulated_provider
@@ -39,7 +40,8 @@ OPENS_PAUSE_SECONDS: Final = 0.5
 TOKEN: Final = "tok-of-the-billing-bot"
 # From a word until it is heard of; on two cores that three gateways and all callers share.
 MUTE_MAX_MS: Final = 8_000
-RESULT: Final = Path("output/rollout.json")
+NAME: Final = "trunkline-headless.speech.svc"
+RESULTS: Final = Path("output")
 
 
 def values_for(redis_url: str, provider_url: str) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def values_for(redis_url: str, provider_url: str) -> dict[str, Any]:
 
 def secrets(redis_ca: Path, authority: trustme.CA) -> dict[str, dict[str, bytes]]:
     """Return the Secrets that the values name."""
-    served = authority.issue_cert("localhost")
+    served = authority.issue_cert(NAME, "localhost")
     return {
         "openai": {"api-key": b"sk-simulated-key"},
         "trunkline-callers": {"billing-bot": hashlib.sha256(TOKEN.encode()).hexdigest().encode()},
@@ -102,6 +104,27 @@ async def connected(address: str, ca_file: Path, count: int) -> AsyncIterator[li
         yield [await stack.enter_async_context(each) for each in made]
 
 
+@asynccontextmanager
+async def balanced(running: Deployment) -> AsyncIterator[str]:
+    """Give the address of a node's balancer: it draws a gateway for each connection."""
+    async with random_proxy(running.endpoints) as address:
+        yield address.replace("127.0.0.1", "localhost")
+
+
+@asynccontextmanager
+async def resolved(running: Deployment) -> AsyncIterator[str]:
+    """Give the name of the headless Service, which a client resolves to all gateways by itself."""
+    async with name_server(NAME, running.endpoints) as names:
+        yield f"dns://{names.address}/{NAME}:{running.port}"
+        assert names.asked
+
+
+WAYS: Final[dict[str, Callable[[Deployment], AbstractAsyncContextManager[str]]]] = {
+    "balanced": balanced,
+    "resolved": resolved,
+}
+
+
 async def rolled_under_callers(running: Deployment, address: str, ca_file: Path) -> Mapping[str, Any]:
     """Replace all pods while everybody talks; return what came of it."""
     stopped = asyncio.Event()
@@ -142,7 +165,8 @@ async def rolled_under_callers(running: Deployment, address: str, ca_file: Path)
     }
 
 
-async def test_three_gateways_are_replaced_under_100_sessions_and_no_call_fails() -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_three_gateways_are_replaced_under_100_sessions_and_no_call_fails(way: str) -> None:
     assert tool("redis-server")
     authority = trustme.CA()
     with tempfile.TemporaryDirectory(prefix="tk", dir="/tmp") as name, tls_redis() as redis:
@@ -151,11 +175,10 @@ async def test_three_gateways_are_replaced_under_100_sessions_and_no_call_fails(
         with simulated_provider(folder) as provider:
             objects = render(values_for(redis.url, provider.url))
             files = secrets(redis.ca_file, authority)
-            async with deployment(objects, files, folder) as running, random_proxy(running.endpoints) as address:
-                named = address.replace("127.0.0.1", "localhost")
-                figures = await rolled_under_callers(running, named, ca_file)
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+            async with deployment(objects, files, folder) as running, WAYS[way](running) as address:
+                figures = await rolled_under_callers(running, address, ca_file)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"rollout-{way}.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     told = yaml.safe_dump(dict(figures), sort_keys=False)
     assert figures["failed_calls"] == figures["lost"] == figures["duplicated"] == figures["killed"] == 0, told
     assert figures["open_failures"] == [], told
