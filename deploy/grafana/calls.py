@@ -155,10 +155,30 @@ SURVIVAL: Final = Row(
             span=6,
         ),
         Graph(
+            "Parts that are not well",
+            "1 while /readyz shows a part as degraded, with the reason. A configuration that is refused is one.",
+            "short",
+            (Target(f"max by (component) (trunkline_degraded{{{GATEWAY}}})", "{{component}}"),),
+            max=1,
+            span=6,
+        ),
+        Graph(
             "Redis commands",
             "From a command to its answer, 95th percentile.",
             "s",
             quantiles("trunkline_store_command_seconds", GATEWAY, "command", (0.95,)),
+            span=6,
+        ),
+        Graph(
+            "Time left of the certificate",
+            "Until nobody can connect any more. Empty where callers come without TLS.",
+            "s",
+            (
+                Target(
+                    f"min by (instance) (trunkline_certificate_not_after_timestamp_seconds{{{GATEWAY}}}) - time()",
+                    "{{instance}}",
+                ),
+            ),
             span=6,
         ),
     ),

@@ -35,6 +35,9 @@ RULES: Final = ROOT / "deploy/helm/trunkline/files/rules.yaml"
 _HEAD: Final = "# Written by `python deploy/prometheus/rules.py --write`. Change that, not this file.\n"
 
 _TAKEN_OVER: Final = "job:trunkline_errors_superseded:increase15m"
+_CERTIFICATE_BEGAN: Final = "trunkline_certificate_not_before_timestamp_seconds"
+_CERTIFICATE_ENDS: Final = "trunkline_certificate_not_after_timestamp_seconds"
+_CERTIFICATE_LEFT: Final = "job:trunkline_certificate_left:ratio"
 _LEASED: Final = 'trunkline_connections{state="leased"}'
 # What the autoscaler, the dashboard and several alerts read.
 SHARED: Final = [
@@ -45,6 +48,10 @@ SHARED: Final = [
         f"histogram_quantile(0.99, sum by ({INSTANCE}, le) (rate(trunkline_loop_lag_seconds_bucket[5m])))",
     ),
     recorded(_TAKEN_OVER, told("superseded", "15m")),
+    recorded(
+        _CERTIFICATE_LEFT,
+        f"min by ({JOB}) (({_CERTIFICATE_ENDS} - time()) / ({_CERTIFICATE_ENDS} - {_CERTIFICATE_BEGAN}))",
+    ),
 ]
 
 LINES: Final = [
@@ -135,6 +142,24 @@ PROCESSES: Final = [
         summary=f"Sessions go on without Redis ({AT})",
         description=f"Gateways that cannot store their sessions: {COUNT}. If one of them is lost now, so are its "
         "conversations.",
+    ),
+    alert(
+        "TrunklineConfigurationRefused",
+        f'sum by ({JOB}) (trunkline_degraded{{component="configuration"}}) > 0',
+        "ticket",
+        "5m",
+        summary=f"A change of the configuration is not followed ({AT})",
+        description=f"Gateways that refuse what their files say now, and go on with what they had: {COUNT}. "
+        "A fresh one would not start.",
+    ),
+    alert(
+        "TrunklineCertificateEnds",
+        # Whoever renews certificates does so long before that, whether they are good for a day or a year.
+        f"{_CERTIFICATE_LEFT} < 0.1",
+        "ticket",
+        "5m",
+        summary=f"The listener's certificate ends soon ({AT})",
+        description=f"Of the time that the certificate is valid, {SHARE} is left. After that nobody can connect.",
     ),
     alert(
         "TrunklineLoopLate",

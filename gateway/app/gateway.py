@@ -64,6 +64,7 @@ class Gateway:
         # Before the files are read: a change in between is seen later.
         self._reload = Reload(source, settings, self._read) if source is not None else None
         self._first = self._read(settings)
+        self._certificate = self._first.certificate
         # The dialer looks keys up in here: a new one takes its place.
         self._accounts = dict(self._first.accounts)
         self._door = AuthInterceptor(self._first.authenticator)
@@ -108,6 +109,8 @@ class Gateway:
             directory = Directory(
                 self._session_parts(exchange, store, reservations, tokens, tenants, told), settings.limits.sessions_max
             )
+            self._metrics.watch_health(health.unwell)
+            self._metrics.watch_certificate(lambda: self._certificate)
             self._metrics.watch_pools(exchange)
             self._metrics.watch_breakers(lambda: exchange.breakers)
             self._metrics.watch_sessions(directory.states)
@@ -238,6 +241,7 @@ class Gateway:
             new_keys = [name for name, account in fresh.items() if not account.key.same_as(self._accounts[name].key)]
             self._accounts.update(fresh)
             self._door.authenticator = prepared.authenticator
+            self._certificate = prepared.certificate
             directory.expel(lambda principal: self._door.knows(principal, Right.CONVERSE))
             exchange.change(settings, prepared.templates, new_keys)
 

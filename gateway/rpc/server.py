@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import grpc
 import structlog
+from cryptography import x509
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -29,6 +30,14 @@ class TlsFiles:
     cert_file: Path
     key_file: Path
     client_ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """When a certificate may be used: Unix time, in seconds."""
+
+    not_before: float
+    not_after: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +136,15 @@ class GrpcServer:
         await self._server.stop(GRACE_SECONDS)
 
 
-def check_tls(files: TlsFiles) -> None:
-    """Raise `ListenError` where the files cannot serve as a listener's."""
+def check_tls(files: TlsFiles) -> Validity:
+    """Return when the certificate is valid. Raises `ListenError` where the files cannot serve as a listener's."""
     try:
         _check_pair(files)
-    except OSError as error:
+        # The first is the listener's own, those after it are its authorities'.
+        own = x509.load_pem_x509_certificates(files.cert_file.read_bytes())[0]
+    except (OSError, ValueError) as error:
         raise ListenError(_tls_words(files, error)) from None
+    return Validity(own.not_valid_before_utc.timestamp(), own.not_valid_after_utc.timestamp())
 
 
 def _check_pair(files: TlsFiles) -> None:
@@ -144,8 +156,8 @@ def _check_pair(files: TlsFiles) -> None:
         check.load_verify_locations(cafile=files.client_ca_file)
 
 
-def _tls_words(files: TlsFiles | None, error: OSError) -> str:
-    if files is None or isinstance(error, ssl.SSLError):
+def _tls_words(files: TlsFiles | None, error: OSError | ValueError) -> str:
+    if files is None or not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
         return "grpc.tls: the files are not a certificate with its key, or no authority (PEM)"
     return f"grpc.tls: {error.filename or files.cert_file} cannot be read: {error.strerror}"
 

@@ -146,6 +146,19 @@ STORE_COMMAND: Final = Family(
     (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 2),
 )
 STORE_DEGRADED: Final = Family("trunkline_store_degraded", "1 while sessions go on without their store, else 0.")
+DEGRADED: Final = Family(
+    "trunkline_degraded",
+    "1 while a part of the gateway is not well, else 0; `/readyz` says why.",
+    ("component",),
+)
+CERTIFICATE_NOT_BEFORE: Final = Family(
+    "trunkline_certificate_not_before_timestamp_seconds",
+    "Seconds since 1970 at which the listener's certificate became valid; absent without TLS.",
+)
+CERTIFICATE_NOT_AFTER: Final = Family(
+    "trunkline_certificate_not_after_timestamp_seconds",
+    "Seconds since 1970 until which the listener's certificate is valid; absent without TLS.",
+)
 LOOP_LAG: Final = Family(
     "trunkline_loop_lag_seconds",
     "Seconds by which the event loop was late, measured ten times a second.",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
-from typing import Final
+from typing import Final, Protocol
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -13,7 +13,10 @@ from gateway.core.session import SessionState
 from gateway.runtime.observers import PoolSource
 from gateway.telemetry.families import (
     BREAKER_OPEN,
+    CERTIFICATE_NOT_AFTER,
+    CERTIFICATE_NOT_BEFORE,
     CONNECTIONS,
+    DEGRADED,
     KEY_REFUSED,
     OLDEST_WAIT,
     POOL_CEILING,
@@ -34,6 +37,20 @@ _POOL_GAUGES: Final = (
 # (target, account) → the breaker between them.
 BreakerSource = Callable[[], Mapping[tuple[str, str], Breaker]]
 SessionSource = Callable[[], Mapping[SessionState, int]]
+# Component → whether it is degraded or failing.
+HealthSource = Callable[[], Mapping[str, bool]]
+
+
+class Certificate(Protocol):
+    """When it is valid: Unix time, in seconds."""
+
+    @property
+    def not_before(self) -> float: ...  # noqa: D102
+    @property
+    def not_after(self) -> float: ...  # noqa: D102
+
+
+CertificateSource = Callable[[], Certificate | None]
 
 
 class PoolGauges(Collector):
@@ -96,6 +113,39 @@ class SessionGauges(Collector):
             if state is not SessionState.CLOSED:
                 gauge.add_metric((state.name.lower(),), counts.get(state, 0))
         yield gauge
+
+
+class HealthGauges(Collector):
+    """Every part's state at one moment."""
+
+    def __init__(self, source: HealthSource) -> None:
+        """Read `source` at each scrape."""
+        self._source = source
+
+    def collect(self) -> Iterator[Metric]:
+        """Make the gauge of this moment."""
+        gauge = _gauge(DEGRADED)
+        for component, unwell in self._source().items():
+            gauge.add_metric((component,), int(unwell))
+        yield gauge
+
+
+class CertificateGauges(Collector):
+    """When the listener's certificate is valid; without one, families without a value."""
+
+    def __init__(self, source: CertificateSource) -> None:
+        """Read `source` at each scrape."""
+        self._source = source
+
+    def collect(self) -> Iterator[Metric]:
+        """Make the gauges of this moment."""
+        shown = self._source()
+        begins, ends = _gauge(CERTIFICATE_NOT_BEFORE), _gauge(CERTIFICATE_NOT_AFTER)
+        if shown is not None:
+            begins.add_metric((), shown.not_before)
+            ends.add_metric((), shown.not_after)
+        yield begins
+        yield ends
 
 
 def _gauge(family: Family) -> GaugeMetricFamily:

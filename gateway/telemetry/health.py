@@ -114,6 +114,10 @@ class Health:
         """Whether the loop has run lately."""
         return now - self._beat_at <= BEAT_MAX_SECONDS
 
+    def unwell(self) -> dict[str, bool]:
+        """Tell of each component whether it is degraded or failing."""
+        return {name: each.status in (Status.DEGRADED, Status.FAILING) for name, each in self._components.items()}
+
     def report(self, now: float) -> dict[str, object]:
         """Return all of it, ready for JSON."""
         return {

@@ -39,7 +39,17 @@ from gateway.telemetry.families import (
     TOKENS,
     Family,
 )
-from gateway.telemetry.gauges import BreakerGauges, BreakerSource, PoolGauges, SessionGauges, SessionSource
+from gateway.telemetry.gauges import (
+    BreakerGauges,
+    BreakerSource,
+    CertificateGauges,
+    CertificateSource,
+    HealthGauges,
+    HealthSource,
+    PoolGauges,
+    SessionGauges,
+    SessionSource,
+)
 
 ACQUIRE_RESULTS: Final = ("hit", "wait", "dialled", "timeout", "shed", "cancelled")
 OTHER: Final = "other"
@@ -125,6 +135,14 @@ class Metrics:
     def watch_sessions(self, source: SessionSource) -> None:
         """Read `source` at each scrape: how many sessions are in which state."""
         self.registry.register(SessionGauges(source))
+
+    def watch_health(self, source: HealthSource) -> None:
+        """Read `source` at each scrape: which parts are not well."""
+        self.registry.register(HealthGauges(source))
+
+    def watch_certificate(self, source: CertificateSource) -> None:
+        """Read `source` at each scrape: when the listener's certificate is valid, None = there is none."""
+        self.registry.register(CertificateGauges(source))
 
     def exposition(self, accept: str = "") -> tuple[str, Iterator[bytes]]:
         """Return the content type that suits an Accept header, and the text family by family.

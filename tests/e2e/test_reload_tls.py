@@ -7,7 +7,9 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import grpc
 import trustme
@@ -23,6 +25,10 @@ from tests.support.stack import channel_to
 from tests.support.waiting import eventually
 
 pytestmark = on_linux
+# Certificates tell whole seconds.
+FIRST_ENDS: Final = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+ENDS: Final = "trunkline_certificate_not_after_timestamp_seconds"
+REFUSED: Final = 'trunkline_degraded{component="configuration"}'
 
 
 class Authority:
@@ -31,8 +37,8 @@ class Authority:
     def __init__(self) -> None:
         self._ca = trustme.CA()
 
-    def issue(self) -> dict[str, bytes]:
-        issued = self._ca.issue_cert("127.0.0.1")
+    def issue(self, ends: datetime = FIRST_ENDS) -> dict[str, bytes]:
+        issued = self._ca.issue_cert("127.0.0.1", not_after=ends)
         chain = b"".join(each.bytes() for each in issued.cert_chain_pems)
         return {"tls.crt": chain, "tls.key": issued.private_key_pem.bytes()}
 
@@ -94,10 +100,13 @@ async def stand() -> AsyncIterator[Stand]:
 async def test_a_renewed_certificate_is_shown_and_the_running_call_does_not_notice() -> None:
     async with stand() as here:
         first = await here.serial()
-        here.secret.become(here.authority.issue())
+        assert here.gateway.metric(ENDS) == FIRST_ENDS.timestamp()
+        ends = FIRST_ENDS + timedelta(days=30)
+        here.secret.become(here.authority.issue(ends))
         assert await here.serial() != first
         await here.still_talks()
         assert here.gateway.events("tls_reloaded")
+        await eventually(lambda: here.gateway.metric(ENDS) == ends.timestamp(), "operators see until when it is good")
 
 
 async def test_what_is_no_certificate_with_its_key_is_refused_and_told_until_a_good_one_comes() -> None:
@@ -107,10 +116,13 @@ async def test_what_is_no_certificate_with_its_key_is_refused_and_told_until_a_g
         assert await here.serial() == first
         await eventually(lambda: here.gateway.configuration()[0] == "degraded", "operators see it")
         assert "grpc.tls" in here.gateway.configuration()[1]
+        assert here.gateway.metric(REFUSED) == 1
+        assert here.gateway.metric(ENDS) == FIRST_ENDS.timestamp()
         await here.still_talks()
         here.secret.become(here.authority.issue())
         assert await here.serial() != first
         await eventually(lambda: here.gateway.configuration() == ("ok", ""), "all is well again")
+        assert f"{REFUSED} 0.0" in here.gateway.metrics()
 
 
 async def test_another_place_of_the_files_needs_a_restart() -> None:

@@ -65,6 +65,7 @@ def fleet(
     `simulated` are the simulator's options. A `provider` that runs already, and settings that lead to a
     `redis` that runs already, are used instead of new ones. `advertised` gives the addresses to listen on,
     `count` of them, and what each tells instead, where something stands between. `environments` are theirs, in order.
+    What `changes` say of `grpc` stands beside the addresses.
     """
     with tempfile.TemporaryDirectory(prefix="tk", dir="/tmp") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
@@ -79,7 +80,9 @@ def fleet(
         for number, (address, told) in enumerate(places.items()):
             folders[address] = folder / f"gateway-{number}"
             folders[address].mkdir()
-            sections = {**_sections(address, told, provider), **(settings or {}), **changes}
+            own_sections = _sections(address, told, provider)
+            grpc = {**own_sections["grpc"], **changes.get("grpc", {})}
+            sections = {**own_sections, **(settings or {}), **changes, "grpc": grpc}
             config = write_yaml(folders[address], sections)
             log, env = folders[address] / "gateway.log", begins_with[address]
             gateways[address] = Process(_arguments(config), log, env, forks=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import trustme
 import yaml
 from trunkline.v1 import control_pb2 as control
 from trunkline.v1 import session_pb2 as session
@@ -46,6 +47,7 @@ class Scene:
 
     fleet: Fleet
     provider: SimulatedProvider
+    credentials: grpc.ChannelCredentials
     channels: list[grpc.aio.Channel]
     troubles: list[str] = field(default_factory=list)
 
@@ -205,6 +207,14 @@ async def _talks_on(scene: Scene, number: int) -> None:
         await asyncio.sleep(0.5)
 
 
+def _listener(folder: Path, authority: trustme.CA) -> dict[str, str]:
+    served = authority.issue_cert("127.0.0.1")
+    files = {"cert_file": folder / "listener.pem", "key_file": folder / "listener.key"}
+    served.cert_chain_pems[0].write_to_path(files["cert_file"])
+    served.private_key_pem.write_to_path(files["key_file"])
+    return {name: str(file) for name, file in files.items()}
+
+
 @contextlib.asynccontextmanager
 async def scene() -> AsyncIterator[Scene]:
     """Run gateways, a Redis and two providers, one of which takes no key."""
@@ -212,6 +222,8 @@ async def scene() -> AsyncIterator[Scene]:
         folder = Path(name)
         (folder / "strict").mkdir()
         provider = stack.enter_context(simulated_provider(folder, **SIMULATED))
+        authority = trustme.CA()
+        credentials = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
         strict = stack.enter_context(simulated_provider(folder / "strict", faults=["handshake:status=401"]))
         running = stack.enter_context(
             fleet(
@@ -219,13 +231,14 @@ async def scene() -> AsyncIterator[Scene]:
                 provider=provider,
                 accounts={**UNLIMITED, "second": UNLIMITED["main"]},
                 targets={"openai": {"url": provider.url}, "strict": {"url": strict.url, "accounts": ["second"]}},
+                grpc={"tls": _listener(folder, authority)},
                 templates=TEMPLATES,
                 pools=POOLS,
             )
         )
-        channels = [channel_to(each) for each in running.addresses]
+        channels = [channel_to(each, credentials) for each in running.addresses]
         try:
-            yield Scene(running, provider, channels)
+            yield Scene(running, provider, credentials, channels)
         finally:
             for channel in channels:
                 await channel.close()
@@ -237,8 +250,9 @@ async def busy(scene: Scene) -> AsyncIterator[None]:
     made: list[Coroutine[Any, Any, None]] = [_again(scene, *each) for each in _EVENTS]
     made += [_talks_on(scene, number) for number in range(_LONG)]
     async with contextlib.AsyncExitStack() as stack:
+        per_second = _TALKS_PER_SECOND / 2
         for address in scene.fleet.addresses:
-            await stack.enter_async_context(talking(address, _TALKS_PER_SECOND / 2, fresh_every=0))
+            await stack.enter_async_context(talking(address, per_second, credentials=scene.credentials, fresh_every=0))
         tasks = [asyncio.create_task(each) for each in made]
         try:
             yield

@@ -12,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from gateway.core.pool_limits import PoolStats
 from gateway.core.session import SessionState
+from gateway.rpc.server import Validity
+from gateway.telemetry.health import Health, Status
 from gateway.telemetry.metrics import CELLS_MAX, Metrics
 
 STATS = PoolStats(
@@ -84,6 +86,27 @@ def test_a_session_state_that_nobody_is_in_reads_zero() -> None:
     assert value(metrics, "trunkline_sessions", state="active") == 3
     assert value(metrics, "trunkline_sessions", state="detached") == 0
     assert value(metrics, "trunkline_sessions", state="closed") is None
+
+
+def test_each_part_tells_whether_it_is_well() -> None:
+    metrics, health = Metrics(), Health(0.0)
+    metrics.watch_health(health.unwell)
+    health.set("store", Status.OK)
+    health.set("configuration", Status.DEGRADED, "limits: a change needs a restart")
+    health.set("pool:default", Status.STARTING)
+    health.set("slots", Status.FAILING)
+    shown = {each: value(metrics, "trunkline_degraded", component=each) for each in health.unwell()}
+    assert shown == {"store": 0, "configuration": 1, "pool:default": 0, "slots": 1}
+    assert "restart" not in scrape(metrics)
+
+
+def test_without_a_certificate_none_is_told_of() -> None:
+    metrics, shown = Metrics(), list[Validity | None]([None])
+    metrics.watch_certificate(lambda: shown[-1])
+    times = [f"trunkline_certificate_not_{each}_timestamp_seconds" for each in ("before", "after")]
+    assert [value(metrics, each) for each in times] == [None, None]
+    shown.append(Validity(1_700_000_000.0, 1_800_000_000.0))
+    assert [value(metrics, each) for each in times] == [1_700_000_000.0, 1_800_000_000.0]
 
 
 def test_a_watched_pools_counters_exist_before_their_first_event() -> None:
