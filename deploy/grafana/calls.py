@@ -137,14 +137,12 @@ SURVIVAL: Final = Row(
             PER_SECOND,
             (Target(rate("trunkline_resume_seconds_count", GATEWAY, "outcome"), "{{outcome}}"),),
             stacked=True,
-            span=6,
         ),
         Graph(
             "Time to resume",
             "From the caller's request to our answer.",
             "s",
             quantiles("trunkline_resume_seconds", GATEWAY, "outcome"),
-            span=6,
         ),
         Graph(
             "Gateways without their store",
@@ -152,7 +150,6 @@ SURVIVAL: Final = Row(
             "short",
             (Target(f"max by (instance) (trunkline_store_degraded{{{GATEWAY}}})", "{{instance}}"),),
             max=1,
-            span=6,
         ),
         Graph(
             "Parts that are not well",
@@ -160,14 +157,12 @@ SURVIVAL: Final = Row(
             "short",
             (Target(f"max by (component) (trunkline_degraded{{{GATEWAY}}})", "{{component}}"),),
             max=1,
-            span=6,
         ),
         Graph(
             "Redis commands",
             "From a command to its answer, 95th percentile.",
             "s",
             quantiles("trunkline_store_command_seconds", GATEWAY, "command", (0.95,)),
-            span=6,
         ),
         Graph(
             "Time left of the certificate",
@@ -179,7 +174,6 @@ SURVIVAL: Final = Row(
                     "{{instance}}",
                 ),
             ),
-            span=6,
         ),
     ),
 )

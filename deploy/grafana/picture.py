@@ -90,6 +90,9 @@ def _seconds(value: float) -> str:
     for limit, factor, unit in ((1e-3, 1e6, "µs"), (1, 1e3, "ms")):
         if abs(value) < limit:
             return f"{value * factor:.3g} {unit}"
+    for limit, unit in ((86_400, "d"), (3_600, "h")):
+        if abs(value) >= limit:
+            return f"{value / limit:.3g} {unit}"
     return f"{value:.3g} s"
 
 
@@ -139,7 +142,7 @@ def _draw_graph(axes: Axes, panel: dict[str, Any], span: Span) -> None:
         for number, (name, ats, values) in enumerate(drawn):
             axes.plot(ats, values, label=name, linewidth=1.2, color=_COLORS[number % len(_COLORS)])
     top = panel["fieldConfig"]["defaults"].get("max")
-    axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], 1e-6) if top is None else top * _HEADROOM)
+    axes.set_ylim(bottom=0, top=max(axes.dataLim.y1, 1e-6) * _HEADROOM if top is None else top * _HEADROOM)
     for step in panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", []):
         # One that is far away would press what is drawn against the floor.
         is_near = step["value"] is not None and step["value"] < axes.get_ylim()[1]

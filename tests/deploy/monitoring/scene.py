@@ -5,6 +5,7 @@ import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -208,7 +209,7 @@ async def _talks_on(scene: Scene, number: int) -> None:
 
 
 def _listener(folder: Path, authority: trustme.CA) -> dict[str, str]:
-    served = authority.issue_cert("127.0.0.1")
+    served = authority.issue_cert("127.0.0.1", not_after=datetime.now(UTC) + timedelta(days=90))
     files = {"cert_file": folder / "listener.pem", "key_file": folder / "listener.key"}
     served.cert_chain_pems[0].write_to_path(files["cert_file"])
     served.private_key_pem.write_to_path(files["key_file"])
