@@ -39,12 +39,12 @@ COMPUTING := tests/e2e/test_leaks.py tests/contract/test_store_claim_model.py te
 WAITING := tests/e2e/test_churn.py tests/e2e/test_transport.py $(wildcard tests/e2e/test_reload_*.py) tests/integration \
 	tests/e2e/test_processes.py tests/e2e/test_refusals.py tests/e2e/test_canary.py tests/e2e/test_cli_top.py \
 	tests/e2e/test_reservations.py tests/e2e/test_stop_under_opens.py tests/e2e/test_store_topologies.py \
-	tests/test_docs_commands.py
+	tests/test_docs_commands.py tests/chaos/test_provider_faults.py
 
 # Each of the others has the machine to itself.
 heavy: .venv/dev.stamp ## run the tests that take their time
 	@$(BIN)/python -m pytest -q -m heavy --timeout 300 -n 2 --dist worksteal $(COMPUTING)
-	@$(BIN)/python -m pytest -q -m heavy --timeout 300 -n 2 --dist worksteal --durations 10 $(WAITING)
+	@$(BIN)/python -m pytest -q -m heavy --timeout 300 -n 3 --dist worksteal --durations 10 $(WAITING)
 	@$(BIN)/python -m pytest -q -m heavy --timeout 300 --durations 25 $(patsubst %,--ignore %,$(COMPUTING) $(WAITING))
 
 mutants: .venv/dev.stamp ## break the core in many ways and show which test notices
