@@ -149,8 +149,7 @@ PROCESSES: Final = [
         "ticket",
         "5m",
         summary=f"A change of the configuration is not followed ({AT})",
-        description=f"Gateways that refuse what their files say now, and go on with what they had: {COUNT}. "
-        "A fresh one would not start.",
+        description=f"Gateways that refuse what their files say now, and go on with what they had: {COUNT}.",
     ),
     alert(
         "TrunklineCertificateEnds",
@@ -160,6 +159,14 @@ PROCESSES: Final = [
         "5m",
         summary=f"The listener's certificate ends soon ({AT})",
         description=f"Of the time that the certificate is valid, {SHARE} is left. After that nobody can connect.",
+    ),
+    alert(
+        "TrunklineCertificateEnds",
+        f"{_CERTIFICATE_LEFT} < 0.02",
+        "page",
+        "5m",
+        summary=f"The listener's certificate is about to end, or has ended ({AT})",
+        description=f"Of the time that the certificate is valid, {SHARE} is left. From zero on nobody can connect.",
     ),
     alert(
         "TrunklineLoopLate",

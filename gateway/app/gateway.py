@@ -64,7 +64,6 @@ class Gateway:
         # Before the files are read: a change in between is seen later.
         self._reload = Reload(source, settings, self._read) if source is not None else None
         self._first = self._read(settings)
-        self._certificate = self._first.certificate
         # The dialer looks keys up in here: a new one takes its place.
         self._accounts = dict(self._first.accounts)
         self._door = AuthInterceptor(self._first.authenticator)
@@ -110,16 +109,16 @@ class Gateway:
                 self._session_parts(exchange, store, reservations, tokens, tenants, told), settings.limits.sessions_max
             )
             self._metrics.watch_health(health.unwell)
-            self._metrics.watch_certificate(lambda: self._certificate)
             self._metrics.watch_pools(exchange)
             self._metrics.watch_breakers(lambda: exchange.breakers)
             self._metrics.watch_sessions(directory.states)
             drain = self._drain = Drain(stop, settings.limits.drain_seconds, directory)
             server = self._server(exchange, directory, store, reservations, drain)
             await server.start()
+            self._metrics.watch_certificate(lambda: server.certificate)
             stack.push_async_callback(server.stop)
             exchange.start()
-            following = loop.create_task(self._follow(exchange, directory, keys), name="reload")
+            following = loop.create_task(self._follow(exchange, directory, keys, server), name="reload")
             stack.push_async_callback(_cancelled, following)
             looks = self._keep_health(health, store, slots, exchange, server, directory)
             stack.push_async_callback(_cancelled, loop.create_task(looks, name="health"))
@@ -231,7 +230,7 @@ class Gateway:
 
     # While it runs.
 
-    async def _follow(self, exchange: Exchange, directory: Directory, keys: SealingKeys) -> None:
+    async def _follow(self, exchange: Exchange, directory: Directory, keys: SealingKeys, server: GrpcServer) -> None:
         """Follow changed files."""
 
         async def apply(settings: Settings, prepared: Prepared) -> None:
@@ -241,12 +240,11 @@ class Gateway:
             new_keys = [name for name, account in fresh.items() if not account.key.same_as(self._accounts[name].key)]
             self._accounts.update(fresh)
             self._door.authenticator = prepared.authenticator
-            self._certificate = prepared.certificate
             directory.expel(lambda principal: self._door.knows(principal, Right.CONVERSE))
             exchange.change(settings, prepared.templates, new_keys)
 
         if self._reload is not None:
-            await self._reload.run(apply)
+            await self._reload.run(apply, server.look_at_certificate)
 
     async def _keep_health(
         self,
@@ -270,7 +268,8 @@ class Gateway:
             health.set("slots", Status.OK if shared else Status.DEGRADED, "" if shared else "Redis does not answer")
             degraded = store.degraded
             health.set("store", Status.DEGRADED if degraded else Status.OK)
-            refused = self._reload.refused if self._reload is not None else ""
+            # Who leaves follows nothing any more: those that come after it have the change.
+            refused = self._reload.refused if self._reload is not None and not health.draining else ""
             health.set("configuration", Status.DEGRADED if refused else Status.OK, refused)
             health.overloaded = directory.is_full
             if any(each.ready or each.leased for each in stats.values()):

@@ -6,7 +6,7 @@ from gateway.core.rotation import RotationOptions
 from gateway.core.slowness import SlownessOptions
 from gateway.core.template import Template
 from gateway.rpc.auth import Authenticator
-from gateway.rpc.server import ListenError, Validity, check_tls
+from gateway.rpc.server import ListenError, check_tls
 from gateway.runtime.session_options import SessionOptions
 from gateway.settings import Settings, SettingsError, parts
 from gateway.store.sealing_keys import DataKey
@@ -21,8 +21,6 @@ class Prepared:
     accounts: dict[str, Account]
     templates: dict[str, Template]
     sealing_keys: list[DataKey]
-    # Of the listener's certificate; None = it speaks plaintext.
-    certificate: Validity | None
 
 
 def session_options(settings: Settings) -> SessionOptions:
@@ -40,10 +38,9 @@ def session_options(settings: Settings) -> SessionOptions:
 
 def prepare(settings: Settings, *, insecure_dev: bool) -> Prepared:
     """Read every file that is named. Raises `SettingsError` or `StoreError`."""
-    certificate = None
     if (files := parts.tls_files(settings)) is not None:  # the listener itself follows them, at each handshake
         try:
-            certificate = check_tls(files)
+            check_tls(files)
         except ListenError as error:
             raise SettingsError(str(error)) from None
     return Prepared(
@@ -52,5 +49,4 @@ def prepare(settings: Settings, *, insecure_dev: bool) -> Prepared:
         parts.templates(settings),
         # The embedded server's key is this process's own.
         parts.sealing_keys(settings) if settings.redis.url != "embedded" else [],
-        certificate,
     )

@@ -58,12 +58,16 @@ class Reload(Generic[T]):
         """Look now, whether or not a file seems to have changed."""
         self._asked.set()
 
-    async def run(self, apply: Callable[[Settings, T], Awaitable[None]]) -> None:
-        """Look again and again, until cancelled. `apply` puts a change in force; what it raises came before that."""
+    async def run(self, apply: Callable[[Settings, T], Awaitable[None]], noticed: Callable[[], None]) -> None:
+        """Look again and again, until cancelled. `apply` puts a change in force; what it raises came before that.
+
+        `noticed` is for what follows its files by itself: it is told of each change, used or not, in a thread apart.
+        """
         while True:
             asked = await self._woken()
             try:
                 if await self._has_changed() or asked:
+                    await self._apart(noticed)
                     await self._follow(apply)
             except TimeoutError:
                 self._seen = {}  # whatever it is, it is followed when they answer again

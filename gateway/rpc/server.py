@@ -1,6 +1,7 @@
 """The gRPC server: its channel arguments, listener TLS with hot reload, health and reflection."""
 
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -96,6 +97,7 @@ class GrpcServer:
     def __init__(self, options: ServerOptions, parts: ServiceParts, door: AuthInterceptor) -> None:
         """Build; nothing listens before `start`."""
         self._options = options
+        self._certificates: _Certificates | None = None
         self._server = grpc.aio.server(
             interceptors=(door,),
             options=channel_arguments(options),
@@ -114,7 +116,8 @@ class GrpcServer:
             if self._options.tls is None:
                 port = self._server.add_insecure_port(address)
             else:
-                port = self._server.add_secure_port(address, _credentials(self._options.tls))
+                self._certificates = _Certificates(self._options.tls)
+                port = self._server.add_secure_port(address, _credentials(self._certificates))
         except OSError as error:
             raise ListenError(_tls_words(self._options.tls, error)) from None
         except RuntimeError:
@@ -123,6 +126,16 @@ class GrpcServer:
             text = f"cannot listen on {address}: it is in use, or not an address of this machine"
             raise ListenError(text)
         await self._server.start()
+
+    @property
+    def certificate(self) -> Validity | None:
+        """When the listener's certificate is valid, as far as it was looked at; None = it speaks plaintext."""
+        return self._certificates.validity if self._certificates is not None else None
+
+    def look_at_certificate(self) -> None:
+        """See the files as the next handshake will. Waits for the file system; from any thread."""
+        if self._certificates is not None:
+            self._certificates.look()
 
     async def set_serving(self, *, serving: bool) -> None:
         """Tell what the health service answers, for each service and for the server."""
@@ -162,13 +175,12 @@ def _tls_words(files: TlsFiles | None, error: OSError | ValueError) -> str:
     return f"grpc.tls: {error.filename or files.cert_file} cannot be read: {error.strerror}"
 
 
-def _credentials(files: TlsFiles) -> grpc.ServerCredentials:
+def _credentials(current: "_Certificates") -> grpc.ServerCredentials:
     """Return credentials that follow their files: a changed file is used from the next handshake on."""
-    current = _Certificates(files)
     return grpc.dynamic_ssl_server_credentials(
         current.first,
         current.changed,  # type: ignore[arg-type]  # None is allowed: it keeps what is in use
-        require_client_authentication=files.client_ca_file is not None,
+        require_client_authentication=current.files.client_ca_file is not None,
     )
 
 
@@ -176,10 +188,16 @@ class _Certificates:
     """The files' content, read again when they change. Called from gRPC's own threads."""
 
     def __init__(self, files: TlsFiles) -> None:
-        """Read once. Raises `OSError` (`ssl.SSLError` is one) when a file cannot be used."""
-        self._files = files
+        """Read once. Raises `OSError` (`ssl.SSLError` is one) or `ListenError` when a file cannot be used."""
+        self.files = files
         self._seen = self._stamps()
         self.first = self._read()
+        self.validity = check_tls(files)
+
+    def look(self) -> None:
+        """Learn when what the files hold is valid. What cannot serve is not used, and told of at the handshake."""
+        with suppress(ListenError):
+            self.validity = check_tls(self.files)
 
     def changed(self) -> "grpc.ServerCertificateConfiguration | None":
         """Return a new configuration when a file has changed; None keeps the one in use."""
@@ -192,16 +210,17 @@ class _Certificates:
             _log.warning("tls_reload_refused", error=type(error).__name__, path=error.filename)
             return None
         self._seen = stamps
-        _log.info("tls_reloaded", path=str(self._files.cert_file))
+        self.look()
+        _log.info("tls_reloaded", path=str(self.files.cert_file))
         return configuration
 
     def _stamps(self) -> tuple[tuple[int, int], ...]:
-        files = (self._files.cert_file, self._files.key_file, self._files.client_ca_file)
+        files = (self.files.cert_file, self.files.key_file, self.files.client_ca_file)
         stats = [file.stat() for file in files if file is not None]
         return tuple((stat.st_ino, stat.st_mtime_ns) for stat in stats)
 
     def _read(self) -> "grpc.ServerCertificateConfiguration":
-        files = self._files
+        files = self.files
         _check_pair(files)
         pair = (files.key_file.read_bytes(), files.cert_file.read_bytes())
         authority = files.client_ca_file.read_bytes() if files.client_ca_file else None

@@ -105,7 +105,8 @@ class Metrics:
         self.resume = Cells(self._histogram(RESUME))
         self.rotations = Cells(self._counter(ROTATIONS))
         for result in ("ok", "failed"):  # a rate does not see the event that creates a series
-            self.recoveries["line_lost", result].inc(0)
+            for cause in ("line_lost", "claimed", "resumed"):
+                self.recoveries[cause, result].inc(0)
             self.rotations["expiry", result].inc(0)
         self.relay = Cells(self._histogram(RELAY))
         self.tokens = Cells(self._counter(TOKENS))

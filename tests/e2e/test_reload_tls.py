@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 import ssl
 import tempfile
@@ -123,6 +124,26 @@ async def test_what_is_no_certificate_with_its_key_is_refused_and_told_until_a_g
         assert await here.serial() != first
         await eventually(lambda: here.gateway.configuration() == ("ok", ""), "all is well again")
         assert f"{REFUSED} 0.0" in here.gateway.metrics()
+
+
+async def test_operators_see_the_certificate_that_is_shown_though_something_else_is_refused() -> None:
+    async with stand() as here:
+        here.gateway.write(limits={"drain_seconds": 2})
+        assert "limits: a change needs a restart" in await here.gateway.refused(0)
+        ends = FIRST_ENDS + timedelta(days=30)
+        here.secret.become(here.authority.issue(ends))
+        await eventually(lambda: here.gateway.metric(ENDS) == ends.timestamp(), "without a handshake, too", 10)
+        assert here.gateway.configuration()[0] == "degraded"
+
+
+async def test_who_leaves_is_not_told_of_a_change_that_it_cannot_follow() -> None:
+    async with stand() as here:
+        here.gateway.write(limits={"drain_seconds": 2})
+        await here.gateway.refused(0)
+        await eventually(lambda: here.gateway.metric(REFUSED) == 1, "operators see it")
+        here.gateway.process.send(signal.SIGTERM)
+        await eventually(lambda: "draining" in here.gateway.ready()["obstacles"], "it leaves")
+        await eventually(lambda: here.gateway.configuration() == ("ok", ""), "its successor has the change")
 
 
 async def test_another_place_of_the_files_needs_a_restart() -> None:

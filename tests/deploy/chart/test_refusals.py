@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 
 from tests.deploy.chart.rendered import changed, values
-from tests.support.helm import CHART, HelmError, render
+from tests.support.helm import CHART, RELEASE, HelmError, render
 
 pytestmark = pytest.mark.deploy
 
@@ -15,9 +15,9 @@ NO_REDIS: Final = {"redis": {"url": "", "password": {"existingSecret": ""}}}
 EMBEDDED: Final = {"redis": {"url": "embedded", "password": {"existingSecret": ""}}}
 
 
-def refusal(case: str, change: Change) -> str:
+def refusal(case: str, change: Change, name: str = RELEASE) -> str:
     with pytest.raises(HelmError) as caught:
-        render(changed(values(case), change))
+        render(changed(values(case), change), name=name)
     return str(caught.value)
 
 
@@ -189,6 +189,12 @@ def test_wrong_values_are_refused_with_a_sentence(case: str, change: Change, wor
     assert len(told.strip().splitlines()) <= 4, "a fault or two, and not a trace of templates"
 
 
+@pytest.mark.parametrize("name", ["1trunkline", "trunkline.v2", "prod.eu"])
+def test_a_release_whose_name_gives_no_service_is_refused(name: str) -> None:
+    assert f"fullnameOverride: the release gives Services the name {name}" in refusal("minimal", {}, name)
+    render(changed(values("minimal"), {"fullnameOverride": "gateway"}), name=name)
+
+
 def test_all_faults_are_told_at_once() -> None:
     told = refusal("minimal", {**NO_REDIS, "callers": [], "tls": {"existingSecret": ""}})
     assert told.count("\n  - ") == 3
@@ -208,7 +214,7 @@ def test_each_sentence_that_the_templates_have_is_tried() -> None:
         for sentence in re.findall(r'"trunkline\.fault" \(list [.$] (?:\(printf )?"([^"]+)"', file.read_text("utf-8"))
     ]
     assert len(written) > 35
-    told = "".join(refusal(case, change) for case, change, _ in REFUSED)
+    told = "".join(refusal(case, change) for case, change, _ in REFUSED) + refusal("minimal", {}, "trunkline.v2")
     patterns = {each: re.sub(r"%[sdq]", ".*", re.escape(each).replace("\\%", "%")) for each in written}
     assert [each for each, pattern in patterns.items() if not re.search(pattern, told)] == []
 

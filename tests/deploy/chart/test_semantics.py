@@ -68,12 +68,35 @@ def test_everything_that_selects_pods_selects_ours(case: str) -> None:
         assert each["labelSelector"]["matchLabels"] == ours
 
 
-def test_two_releases_in_one_namespace_do_not_meet() -> None:
-    one, two = (render(values("evaluation"), name=name) for name in ("one", "two"))
+@pytest.mark.parametrize("names", [("one", "two"), ("trunkline", "trunkline-test")])
+def test_two_releases_in_one_namespace_do_not_meet(names: tuple[str, str]) -> None:
+    one, two = (render(values("evaluation"), name=name) for name in names)
     assert not {(each["kind"], each["metadata"]["name"]) for each in one} & {
         (each["kind"], each["metadata"]["name"]) for each in two
     }
     assert gateway(one)["spec"]["selector"] != gateway(two)["spec"]["selector"]
+
+
+# Where pods go.
+
+
+def test_every_pod_goes_where_the_gateways_may() -> None:
+    places = {
+        "nodeSelector": {"kubernetes.io/arch": "amd64"},
+        "tolerations": [{"key": "speech", "operator": "Exists", "effect": "NoSchedule"}],
+    }
+    objects = render(changed(values("evaluation"), places))
+    found = [each["spec"]["template"]["spec"] for each in of_kind(objects, "Deployment")]
+    found.append(only(objects, "Pod")["spec"])
+    assert len(found) == 3
+    for each in found:
+        assert {name: each.get(name) for name in places} == places
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_node_that_takes_no_gateway_is_none_to_spread_over(case: str) -> None:
+    spread = pod(manifests(case))["topologySpreadConstraints"]
+    assert [each["nodeTaintsPolicy"] for each in spread] == ["Honor", "Honor"]
 
 
 # Roll-out and end.

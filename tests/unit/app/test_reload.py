@@ -25,6 +25,7 @@ class Follower:
         self.write(main={"key_file": str(self.key)})
         # What was put in force: the keys by account, and the settings.
         self.applied: list[tuple[dict[str, str], Settings]] = []
+        self.noticed_times = 0
         self.prepare_failure: Exception | None = None
         self.apply_failure: Exception | None = None
         self.may_apply = asyncio.Event()
@@ -61,6 +62,9 @@ class Follower:
                 raise SettingsError(f"{name} cannot be read: {error.strerror}") from None
         return found
 
+    def noticed(self) -> None:
+        self.noticed_times += 1
+
     async def apply(self, settings: Settings, keys: dict[str, str]) -> None:
         if self.apply_failure is not None:
             raise self.apply_failure
@@ -77,7 +81,7 @@ class Follower:
 @pytest.fixture
 async def follower(tmp_path: Path) -> AsyncIterator[Follower]:
     made = Follower(tmp_path)
-    running = asyncio.create_task(made.reload.run(made.apply))
+    running = asyncio.create_task(made.reload.run(made.apply, made.noticed))
     yield made
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -91,10 +95,17 @@ async def test_a_changed_file_is_followed_by_itself_and_an_unchanged_one_is_left
     assert follower.keys == ["second"]
 
 
+async def test_what_follows_its_files_by_itself_is_told_of_a_change_that_is_refused(follower: Follower) -> None:
+    follower.prepare_failure = SettingsError("another file cannot be used")
+    follower.key.write_text("second", "ascii")
+    await follower.refuses("another file")
+    assert (follower.noticed_times, follower.applied) == (1, [])
+
+
 async def test_a_change_before_the_first_look_is_followed(tmp_path: Path) -> None:
     made = Follower(tmp_path)
     made.key.write_text("second", "ascii")
-    running = asyncio.create_task(made.reload.run(made.apply))
+    running = asyncio.create_task(made.reload.run(made.apply, made.noticed))
     await made.followed(1)
     running.cancel()
     await asyncio.wait({running})

@@ -103,6 +103,10 @@ A test holds the figures and rules of config against the gateway's own.
 
 {{- define "trunkline.faults.pod" -}}
 {{- $v := .root.Values -}}
+{{- $full := include "trunkline.fullname" .root -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $full) -}}
+{{- include "trunkline.fault" (list . (printf "fullnameOverride: the release gives Services the name %s, and a Service's begins with a letter and has no dot; set another" $full)) -}}
+{{- end -}}
 {{- if not (kindIs "invalid" $v.terminationGracePeriodSeconds) -}}
 {{- $given := int $v.terminationGracePeriodSeconds -}}
 {{- $needed := int (include "trunkline.graceNeededSeconds" .root) -}}

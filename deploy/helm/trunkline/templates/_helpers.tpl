@@ -2,7 +2,7 @@
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{- /* At most 52 characters, so that the longest suffix (-headless) stays a DNS label. */ -}}
+{{- /* At most 52 characters, so that the longest suffix (-helm-test) stays a DNS label. */ -}}
 {{- define "trunkline.fullname" -}}
 {{- $name := include "trunkline.name" . -}}
 {{- $full := printf "%s-%s" .Release.Name $name -}}
