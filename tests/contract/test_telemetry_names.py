@@ -18,14 +18,9 @@ from gateway.runtime.observers import SessionReport
 from gateway.runtime.ports import DialTimes
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import PoolMetrics, SessionMetrics, StoreMetrics
+from tests.support.reference_metrics import BEYOND
 
 INTERFACES: Final = Path(__file__).parents[3] / "shared" / "INTERFACES.md"
-# What stands beside the contract's names, with its labels.
-BEYOND: Final[dict[str, dict[str, set[str]]]] = {
-    "trunkline_degraded": {"component": set()},
-    "trunkline_certificate_not_before_timestamp_seconds": {},
-    "trunkline_certificate_not_after_timestamp_seconds": {},
-}
 FORBIDDEN: Final = {"caller", "tenant", "session", "session_id", "stream", "peer", "user"}
 STATS: Final = PoolStats(1, 2, 3, 4, 5, 0.5, 2, 16, draining_pool=False, last_failure=None)
 
@@ -121,7 +116,7 @@ def test_every_metric_is_agreed_and_every_agreed_one_has_a_place() -> None:
 
 
 def test_label_names_are_the_agreed_ones() -> None:
-    agreed, scraped = {**BEYOND, **_agreed()}, _scraped()
+    agreed, scraped = {**_agreed(), **BEYOND}, _scraped()
     assert {name: names for name, (names, _) in scraped.items()} == {name: set(agreed[name]) for name in scraped}
 
 

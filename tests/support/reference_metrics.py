@@ -7,6 +7,12 @@ from gateway.telemetry.families import Family
 from tests.support.reference_markdown import code, codes, page, table
 
 NAME: Final = "metrics.md"
+# What stands beside the contract's names, with its labels: ARCHITECTURE, 47.
+BEYOND: Final[dict[str, set[str]]] = {
+    "trunkline_degraded": {"component"},
+    "trunkline_certificate_not_before_timestamp_seconds": set(),
+    "trunkline_certificate_not_after_timestamp_seconds": set(),
+}
 _USE: Final = """\
 With this page you can look up every metric of `/metrics` on the ops address: its type, its labels and what it counts.
 [Watching a gateway](../operations/watching.md) says which ones to begin with.
