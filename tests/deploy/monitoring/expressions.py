@@ -48,11 +48,14 @@ def alerts() -> list[dict[str, Any]]:
     return [rule for rule in rules() if "alert" in rule]
 
 
+def _told_apart(labels: dict[str, str]) -> str:
+    """Return what differs between alerts of one name."""
+    return labels.get("window") or labels.get("severity", "")
+
+
 def of_rules() -> list[Expression]:
     return [
-        Expression(
-            " ".join((each.get("record") or each["alert"], each.get("labels", {}).get("window", ""))), each["expr"]
-        )
+        Expression(" ".join((each.get("record") or each["alert"], _told_apart(each.get("labels", {})))), each["expr"])
         for each in rules()
     ]
 
