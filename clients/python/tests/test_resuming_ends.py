@@ -137,7 +137,7 @@ async def test_a_token_that_cannot_be_had_for_a_while_is_asked_for_again(connect
 
 
 async def test_an_application_that_does_not_read_holds_the_stream_up_and_keeps_it(connect: Connect) -> None:
-    long = LongSession(heartbeat_ms=20)
+    long = LongSession(heartbeat_ms=100)
     async with talking(connect, long) as (session, _):
         for position in range(40):
             long.speak("i1", position * 2048, bytes(4096))
@@ -217,7 +217,7 @@ async def test_a_cancelled_send_or_wait_loses_nothing_and_breaks_nothing() -> No
 
 
 async def test_a_loop_that_stood_still_does_not_take_the_gateway_for_dead() -> None:
-    long = LongSession(heartbeat_ms=60)
+    long = LongSession(heartbeat_ms=150)
     with serving(long.script) as gateway:
         async with AsyncClient(gateway.address) as client, client.open(resumable=True) as session:
             await until(lambda: long.acks != [])
