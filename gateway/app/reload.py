@@ -67,8 +67,7 @@ class Reload(Generic[T]):
             asked = await self._woken()
             try:
                 if await self._has_changed() or asked:
-                    await self._apart(noticed)
-                    await self._follow(apply)
+                    await self._follow(apply, noticed)
             except TimeoutError:
                 self._seen = {}  # whatever it is, it is followed when they answer again
                 self._refuse(f"the files do not answer within {FILES_SECONDS:.0f} s")
@@ -109,8 +108,9 @@ class Reload(Generic[T]):
         async with asyncio.timeout(FILES_SECONDS):
             return await asyncio.wrap_future(outcome)
 
-    async def _follow(self, apply: Callable[[Settings, T], Awaitable[None]]) -> None:
+    async def _follow(self, apply: Callable[[Settings, T], Awaitable[None]], noticed: Callable[[], None]) -> None:
         try:
+            await self._apart(noticed)
             settings = await self._apart(self._source.read)
             if fixed := needs_restart(self._settings, settings):
                 raise SettingsError(f"{', '.join(fixed)}: a change needs a restart")  # noqa: TRY301 told as the others

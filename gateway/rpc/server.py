@@ -4,7 +4,7 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import grpc
 import structlog
@@ -33,8 +33,7 @@ class TlsFiles:
     client_ca_file: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Validity:
+class Validity(NamedTuple):
     """When a certificate may be used: Unix time, in seconds."""
 
     not_before: float
@@ -153,11 +152,9 @@ def check_tls(files: TlsFiles) -> Validity:
     """Return when the certificate is valid. Raises `ListenError` where the files cannot serve as a listener's."""
     try:
         _check_pair(files)
-        # The first is the listener's own, those after it are its authorities'.
-        own = x509.load_pem_x509_certificates(files.cert_file.read_bytes())[0]
-    except (OSError, ValueError) as error:
+        return _validity(files.cert_file.read_bytes())
+    except OSError as error:
         raise ListenError(_tls_words(files, error)) from None
-    return Validity(own.not_valid_before_utc.timestamp(), own.not_valid_after_utc.timestamp())
 
 
 def _check_pair(files: TlsFiles) -> None:
@@ -169,8 +166,18 @@ def _check_pair(files: TlsFiles) -> None:
         check.load_verify_locations(cafile=files.client_ca_file)
 
 
-def _tls_words(files: TlsFiles | None, error: OSError | ValueError) -> str:
-    if files is None or not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
+def _validity(chain: bytes) -> Validity:
+    """Raises `ssl.SSLError`, as for any other file that is no certificate."""
+    try:
+        # The first is the listener's own, those after it are its authorities'.
+        own = x509.load_pem_x509_certificates(chain)[0]
+        return Validity(own.not_valid_before_utc.timestamp(), own.not_valid_after_utc.timestamp())
+    except ValueError as error:
+        raise ssl.SSLError(str(error)) from None
+
+
+def _tls_words(files: TlsFiles | None, error: OSError) -> str:
+    if files is None or isinstance(error, ssl.SSLError):
         return "grpc.tls: the files are not a certificate with its key, or no authority (PEM)"
     return f"grpc.tls: {error.filename or files.cert_file} cannot be read: {error.strerror}"
 
@@ -188,11 +195,11 @@ class _Certificates:
     """The files' content, read again when they change. Called from gRPC's own threads."""
 
     def __init__(self, files: TlsFiles) -> None:
-        """Read once. Raises `OSError` (`ssl.SSLError` is one) or `ListenError` when a file cannot be used."""
+        """Read once. Raises `OSError` (`ssl.SSLError` is one) when a file cannot be used."""
         self.files = files
+        self.validity: Validity
         self._seen = self._stamps()
         self.first = self._read()
-        self.validity = check_tls(files)
 
     def look(self) -> None:
         """Learn when what the files hold is valid. What cannot serve is not used, and told of at the handshake."""
@@ -210,7 +217,6 @@ class _Certificates:
             _log.warning("tls_reload_refused", error=type(error).__name__, path=error.filename)
             return None
         self._seen = stamps
-        self.look()
         _log.info("tls_reloaded", path=str(self.files.cert_file))
         return configuration
 
@@ -224,4 +230,5 @@ class _Certificates:
         _check_pair(files)
         pair = (files.key_file.read_bytes(), files.cert_file.read_bytes())
         authority = files.client_ca_file.read_bytes() if files.client_ca_file else None
+        self.validity = _validity(pair[1])
         return grpc.ssl_server_certificate_configuration([pair], authority)

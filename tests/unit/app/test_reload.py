@@ -26,6 +26,7 @@ class Follower:
         # What was put in force: the keys by account, and the settings.
         self.applied: list[tuple[dict[str, str], Settings]] = []
         self.noticed_times = 0
+        self.noticed_failure: Exception | None = None
         self.prepare_failure: Exception | None = None
         self.apply_failure: Exception | None = None
         self.may_apply = asyncio.Event()
@@ -64,6 +65,8 @@ class Follower:
 
     def noticed(self) -> None:
         self.noticed_times += 1
+        if self.noticed_failure is not None:
+            raise self.noticed_failure
 
     async def apply(self, settings: Settings, keys: dict[str, str]) -> None:
         if self.apply_failure is not None:
@@ -100,6 +103,16 @@ async def test_what_follows_its_files_by_itself_is_told_of_a_change_that_is_refu
     follower.key.write_text("second", "ascii")
     await follower.refuses("another file")
     assert (follower.noticed_times, follower.applied) == (1, [])
+
+
+async def test_a_fault_in_what_follows_by_itself_ends_nothing(follower: Follower) -> None:
+    follower.noticed_failure = RuntimeError("a fault")
+    follower.key.write_text("second", "ascii")
+    await follower.refuses("a fault of ours: RuntimeError")
+    follower.noticed_failure = None
+    follower.key.write_text("third", "ascii")
+    await follower.followed(1)
+    assert follower.keys == ["third"]
 
 
 async def test_a_change_before_the_first_look_is_followed(tmp_path: Path) -> None:
