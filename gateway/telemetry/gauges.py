@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
-from typing import Final, Protocol
+from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -39,113 +39,79 @@ BreakerSource = Callable[[], Mapping[tuple[str, str], Breaker]]
 SessionSource = Callable[[], Mapping[SessionState, int]]
 # Component → whether it is degraded or failing.
 HealthSource = Callable[[], Mapping[str, bool]]
+# From when to when (Unix time, s) the listener's certificate is valid; None = there is none.
+CertificateSource = Callable[[], tuple[float, float] | None]
 
 
-class Certificate(Protocol):
-    """When it is valid: Unix time, in seconds."""
+class Gauges(Collector):
+    """Families that are made of what a source says at each scrape."""
 
-    @property
-    def not_before(self) -> float: ...  # noqa: D102
-    @property
-    def not_after(self) -> float: ...  # noqa: D102
-
-
-CertificateSource = Callable[[], Certificate | None]
-
-
-class PoolGauges(Collector):
-    """Every pool's numbers at one moment."""
-
-    def __init__(self, source: PoolSource) -> None:
-        """Read `source` at each scrape."""
-        self._source = source
+    def __init__(self, made: Callable[[], Iterator[Metric]]) -> None:
+        """Call `made` at each scrape."""
+        self._made = made
 
     def collect(self) -> Iterator[Metric]:
         """Make the gauges of this moment."""
-        pools = self._source.stats()
-        lines = _gauge(CONNECTIONS)
+        return self._made()
+
+
+def pool_gauges(source: PoolSource) -> Iterator[Metric]:
+    """Make every pool's numbers."""
+    pools = source.stats()
+    lines = _gauge(CONNECTIONS)
+    for pool, stats in pools.items():
+        for state, count in _STATES:
+            lines.add_metric((pool, state), count(stats))
+    yield lines
+    for family, value in _POOL_GAUGES:
+        gauge = _gauge(family)
         for pool, stats in pools.items():
-            for state, count in _STATES:
-                lines.add_metric((pool, state), count(stats))
-        yield lines
-        for family, value in _POOL_GAUGES:
-            gauge = _gauge(family)
-            for pool, stats in pools.items():
-                gauge.add_metric((pool,), value(stats))
-            yield gauge
-
-
-class BreakerGauges(Collector):
-    """Every breaker at one moment; an account's key is refused when any of its targets refuses it."""
-
-    def __init__(self, source: BreakerSource) -> None:
-        """Read `source` at each scrape."""
-        self._source = source
-
-    def collect(self) -> Iterator[Metric]:
-        """Make the gauges of this moment."""
-        breakers = self._source()
-        gauge = _gauge(BREAKER_OPEN)
-        for names, breaker in breakers.items():
-            gauge.add_metric(names, int(breaker.is_open))
-        yield gauge
-        refused: dict[str, int] = {}
-        for (_, account), breaker in breakers.items():
-            refused[account] = max(refused.get(account, 0), int(breaker.key_refused))
-        gauge = _gauge(KEY_REFUSED)
-        for account, value in refused.items():
-            gauge.add_metric((account,), value)
+            gauge.add_metric((pool,), value(stats))
         yield gauge
 
 
-class SessionGauges(Collector):
-    """Sessions by state; a state that nobody is in reads 0."""
+def breaker_gauges(source: BreakerSource) -> Iterator[Metric]:
+    """Make every breaker's; an account's key is refused when any of its targets refuses it."""
+    breakers = source()
+    gauge = _gauge(BREAKER_OPEN)
+    for names, breaker in breakers.items():
+        gauge.add_metric(names, int(breaker.is_open))
+    yield gauge
+    refused: dict[str, int] = {}
+    for (_, account), breaker in breakers.items():
+        refused[account] = max(refused.get(account, 0), int(breaker.key_refused))
+    gauge = _gauge(KEY_REFUSED)
+    for account, value in refused.items():
+        gauge.add_metric((account,), value)
+    yield gauge
 
-    def __init__(self, source: SessionSource) -> None:
-        """Read `source` at each scrape."""
-        self._source = source
 
-    def collect(self) -> Iterator[Metric]:
-        """Make the gauges of this moment."""
-        counts = self._source()
-        gauge = _gauge(SESSIONS)
-        for state in SessionState:
-            if state is not SessionState.CLOSED:
-                gauge.add_metric((state.name.lower(),), counts.get(state, 0))
+def session_gauges(source: SessionSource) -> Iterator[Metric]:
+    """Make sessions by state; a state that nobody is in reads 0."""
+    counts = source()
+    gauge = _gauge(SESSIONS)
+    for state in SessionState:
+        if state is not SessionState.CLOSED:
+            gauge.add_metric((state.name.lower(),), counts.get(state, 0))
+    yield gauge
+
+
+def health_gauges(source: HealthSource) -> Iterator[Metric]:
+    """Make every part's state."""
+    gauge = _gauge(DEGRADED)
+    for component, unwell in source().items():
+        gauge.add_metric((component,), int(unwell))
+    yield gauge
+
+
+def certificate_gauges(source: CertificateSource) -> Iterator[Metric]:
+    """Make the certificate's two times; without one, families without a value."""
+    times = source() or (None, None)
+    for family, time in zip((CERTIFICATE_NOT_BEFORE, CERTIFICATE_NOT_AFTER), times, strict=True):
+        gauge = _gauge(family)
+        if time is not None:
+            gauge.add_metric((), time)
         yield gauge
-
-
-class HealthGauges(Collector):
-    """Every part's state at one moment."""
-
-    def __init__(self, source: HealthSource) -> None:
-        """Read `source` at each scrape."""
-        self._source = source
-
-    def collect(self) -> Iterator[Metric]:
-        """Make the gauge of this moment."""
-        gauge = _gauge(DEGRADED)
-        for component, unwell in self._source().items():
-            gauge.add_metric((component,), int(unwell))
-        yield gauge
-
-
-class CertificateGauges(Collector):
-    """When the listener's certificate is valid; without one, families without a value."""
-
-    def __init__(self, source: CertificateSource) -> None:
-        """Read `source` at each scrape."""
-        self._source = source
-
-    def collect(self) -> Iterator[Metric]:
-        """Make the gauges of this moment."""
-        shown = self._source()
-        begins, ends = _gauge(CERTIFICATE_NOT_BEFORE), _gauge(CERTIFICATE_NOT_AFTER)
-        if shown is not None:
-            begins.add_metric((), shown.not_before)
-            ends.add_metric((), shown.not_after)
-        yield begins
-        yield ends
 
 
 def _gauge(family: Family) -> GaugeMetricFamily:

@@ -4,6 +4,7 @@ What changes rarely is counted when it happens; what can be looked at is a gauge
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from re import compile as pattern
 from typing import Final, TypeVar
@@ -40,15 +41,16 @@ from gateway.telemetry.families import (
     Family,
 )
 from gateway.telemetry.gauges import (
-    BreakerGauges,
     BreakerSource,
-    CertificateGauges,
     CertificateSource,
-    HealthGauges,
+    Gauges,
     HealthSource,
-    PoolGauges,
-    SessionGauges,
     SessionSource,
+    breaker_gauges,
+    certificate_gauges,
+    health_gauges,
+    pool_gauges,
+    session_gauges,
 )
 
 ACQUIRE_RESULTS: Final = ("hit", "wait", "dialled", "timeout", "shed", "cancelled")
@@ -123,7 +125,7 @@ class Metrics:
 
         Its pools' counters exist from now on: a rate does not see the event that creates a series.
         """
-        self.registry.register(PoolGauges(source))
+        self.registry.register(Gauges(partial(pool_gauges, source)))
         for pool in source.stats():
             for result in ACQUIRE_RESULTS:
                 self.acquires[pool, result].inc(0)
@@ -131,19 +133,19 @@ class Metrics:
 
     def watch_breakers(self, source: BreakerSource) -> None:
         """Read `source` at each scrape: whether dials are held back."""
-        self.registry.register(BreakerGauges(source))
+        self.registry.register(Gauges(partial(breaker_gauges, source)))
 
     def watch_sessions(self, source: SessionSource) -> None:
         """Read `source` at each scrape: how many sessions are in which state."""
-        self.registry.register(SessionGauges(source))
+        self.registry.register(Gauges(partial(session_gauges, source)))
 
     def watch_health(self, source: HealthSource) -> None:
         """Read `source` at each scrape: which parts are not well."""
-        self.registry.register(HealthGauges(source))
+        self.registry.register(Gauges(partial(health_gauges, source)))
 
     def watch_certificate(self, source: CertificateSource) -> None:
         """Read `source` at each scrape: when the listener's certificate is valid, None = there is none."""
-        self.registry.register(CertificateGauges(source))
+        self.registry.register(Gauges(partial(certificate_gauges, source)))
 
     def exposition(self, accept: str = "") -> tuple[str, Iterator[bytes]]:
         """Return the content type that suits an Accept header, and the text family by family.
