@@ -10,6 +10,15 @@
 {{- .Values.fullnameOverride | default $full | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 
+{{- /* Which nodes a pod may go to: every pod of the release to the same. */ -}}
+{{- define "trunkline.placement" -}}
+{{- $placement := dict -}}
+{{- range $name := tuple "priorityClassName" "nodeSelector" "tolerations" -}}
+{{- with index $.Values $name -}}{{- $_ := set $placement $name . -}}{{- end -}}
+{{- end -}}
+{{- if $placement -}}{{- toYaml $placement -}}{{- end -}}
+{{- end -}}
+
 {{- define "trunkline.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- .Values.serviceAccount.name | default (include "trunkline.fullname" .) -}}
